@@ -507,11 +507,19 @@ pub(crate) enum KindCommand {
         link: String,
     },
     /// Change a definition. Documents that are there are judged by it when they are written next
+    #[command(after_help = "\
+What is not named stays as it is.
+
+  amrita kind change /app/seats --merge tags --keep-versions 100
+  amrita kind change /app/seats --merge '' --without retentionLimit,version")]
     Change {
         /// The link of its factory
         link: String,
         #[command(flatten)]
         definition: Definition,
+        /// Fields of the definition that are taken away, by their names in JSON
+        #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+        without: Vec<String>,
     },
     /// Remove a definition
     Remove {
@@ -535,21 +543,28 @@ pub(crate) struct Definition {
     /// One sentence for people
     #[arg(long, value_name = "TEXT")]
     pub(crate) about: Option<String>,
-    /// IDEMPOTENT_POST, STRICT_UPDATE_CHECKING, IMMUTABLE
+    /// IDEMPOTENT_POST, STRICT_UPDATE_CHECKING, IMMUTABLE; '' for none
     #[arg(long, value_name = "OPTION,...", value_delimiter = ',')]
     pub(crate) option: Vec<String>,
-    /// Lists and maps that a PATCH unites with what is there
+    /// Lists and maps that a PATCH unites with what is there; '' for none
     #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
     pub(crate) merge: Vec<String>,
-    /// What a program outside does: create, put, patch, delete
+    /// What a program outside does: create, put, patch, delete; '' for nothing
     #[arg(long, value_name = "HANDLER,...", value_delimiter = ',')]
     pub(crate) handlers: Vec<String>,
-    /// Names of what a program outside does beside that: POST to LINK/NAME/actions/ACTION
+    /// Names of what a program outside does beside that: POST to LINK/NAME/actions/ACTION; '' for
+    /// none
     #[arg(long, value_name = "ACTION,...", value_delimiter = ',')]
     pub(crate) actions: Vec<String>,
+    /// Version of the program that it is for: an older one changes nothing from then on
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) program_version: Option<String>,
     /// How many versions of a document are kept at most
     #[arg(long, value_name = "N")]
     pub(crate) keep_versions: Option<u64>,
+    /// How many of them stay when old ones go
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_at_least: Option<u64>,
     /// How long a new document lives
     #[arg(long, value_name = "SECONDS")]
     pub(crate) expires_after: Option<u64>,

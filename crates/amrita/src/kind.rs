@@ -1,8 +1,8 @@
 //! `amrita kind`: kinds of documents that are defined while the cluster runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use client::{Client, Method, Request, Response};
+use client::{Client, Method, Request};
 use protocol::links::{KINDS, definition_of};
 use serde::Serialize;
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
         KindCommand::Create { link, definition } => {
             let mut body = fields_of(definition)?;
             let wanted = body.clone();
-            body.insert("link", raw(link));
+            body.insert("link".into(), raw(link));
             // One that was removed before may come again.
             let request = Request {
                 pragmas: vec!["xn-force-index-update".into()],
@@ -43,8 +43,13 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
             ));
             Ok(())
         }
-        KindCommand::Change { link, definition } => {
-            let body = fields_of(definition)?;
+        KindCommand::Change { link, definition, without } => {
+            let mut body = fields_of(definition)?;
+            for name in without {
+                if body.insert(name.clone(), raw(&())).is_some() {
+                    return Err(Trouble::usage(format!("{name} is changed and taken away")));
+                }
+            }
             if body.is_empty() {
                 let why = "say what is to be changed: --schema, --option, --merge and so on";
                 return Err(Trouble::usage(why));
@@ -59,13 +64,32 @@ pub(crate) async fn run(cluster: &Cluster, command: &KindCommand) -> Outcome {
 /// A script may say the same again.
 async fn is_the_same(client: &Client, cluster: &Cluster, link: &str, wanted: &Fields) -> Outcome {
     let answer = client.get(&definition_of(link)).await.map_err(|error| unreachable(&error))?;
-    let found = answer.to_json();
-    let value = |text: &RawValue| serde_json::from_str::<Value>(text.get()).ok();
-    if wanted.iter().all(|(name, text)| value(text).is_some_and(|it| found[name] == it)) {
+    let others = otherwise(&answer.to_json(), wanted);
+    if others.is_empty() {
         return screen::done(&answer, cluster.json, &format!("{link} is there already, just so"));
     }
-    let why = format!("{link} is there already, and is defined otherwise");
+    let why = format!("{link} is there already, and is defined otherwise: {}", others.join(", "));
     Err(format!("{why}\n  -> amrita kind show {link}, amrita kind change {link} ...").into())
+}
+
+/// The fields in which a definition is not what is wanted. `kind` is made of the link if nobody
+/// says otherwise.
+fn otherwise(found: &Value, wanted: &Fields) -> Vec<String> {
+    let value = |name: &str| {
+        let text = wanted.get(name).map_or("null", |text| text.get());
+        serde_json::from_str::<Value>(text).unwrap_or_default()
+    };
+    let is_nothing = |value: &Value| value.is_null() || *value == Value::Array(Vec::new());
+    let is_same = |name: &str| {
+        let (is, should) = (&found[name], value(name));
+        *is == should || is_nothing(is) && is_nothing(&should) || name == "kind" && should.is_null()
+    };
+    let is_its_own = |name: &&String| {
+        name.as_str() == "documentation" || name.as_str() != "link" && !name.starts_with("document")
+    };
+    let there = found.as_object().into_iter().flat_map(serde_json::Map::keys).filter(is_its_own);
+    let names: BTreeSet<&String> = there.chain(wanted.keys()).collect();
+    names.into_iter().filter(|name| !is_same(name)).cloned().collect()
 }
 
 async fn list(client: &Client, cluster: &Cluster) -> Outcome {
@@ -95,20 +119,16 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
     if there.map_err(|error| unreachable(&error))?.status == 404 {
         return Err(format!("there is no definition of {link}\n  -> amrita kind list").into());
     }
-    if !confirm {
-        let answer = client.get(&format!("{link}?$count=true")).await;
-        let answer: Response = answer.map_err(|error| unreachable(&error))?;
-        let count = answer.to_json()["documentCount"].as_u64();
-        if let Some(count) = count.filter(|count| *count > 0) {
-            return Err(format!(
-                "{link} still has documents: {count}. They would stay, but nobody could reach them \
-                 until it is defined again\n  -> if you mean it: add --confirm"
-            )
-            .into());
-        }
+    let pragmas = if confirm { vec!["xn-force-index-update".into()] } else { Vec::new() };
+    let request = Request { pragmas, ..Request::new(Method::Delete, &definition_of(link)) };
+    let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
+    if !cluster.json && answer.to_json()["code"] == "REFUSED" {
+        return Err(format!(
+            "{link} still has documents. They would stay, but nobody could reach them until it is \
+             defined again\n  -> if you mean it: add --confirm"
+        )
+        .into());
     }
-    let answer = client.delete(&definition_of(link)).await;
-    let answer = answer.map_err(|error| unreachable(&error))?;
     if answer.is_success() && answer.body.is_empty() {
         return Err(Trouble::from(format!("there is no definition of {link}")));
     }
@@ -120,16 +140,20 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
 }
 
 /// The fields of a definition, each as the text that is sent.
-type Fields = BTreeMap<&'static str, Box<RawValue>>;
+type Fields = BTreeMap<String, Box<RawValue>>;
 
 fn fields_of(definition: &Definition) -> Result<Fields, Trouble> {
     let mut fields = Fields::new();
-    let mut put = |name, value: Option<Box<RawValue>>| {
+    let mut put = |name: &str, value: Option<Box<RawValue>>| {
         if let Some(value) = value {
-            fields.insert(name, value);
+            fields.insert(name.to_owned(), value);
         }
     };
-    let list = |items: &[String]| (!items.is_empty()).then(|| raw(&items));
+    // '' is a list of nothing.
+    let list = |items: &[String]| {
+        let named: Vec<&String> = items.iter().filter(|item| !item.is_empty()).collect();
+        (!items.is_empty()).then(|| raw(&named))
+    };
     put("schema", definition.schema.as_deref().map(body_of).transpose()?);
     put("kind", definition.kind.as_ref().map(raw));
     put("documentation", definition.about.as_ref().map(raw));
@@ -137,7 +161,9 @@ fn fields_of(definition: &Definition) -> Result<Fields, Trouble> {
     put("merge", list(&definition.merge));
     put("handlers", list(&definition.handlers));
     put("actions", list(&definition.actions));
+    put("version", definition.program_version.as_ref().map(raw));
     put("retentionLimit", definition.keep_versions.as_ref().map(raw));
+    put("retentionFloor", definition.keep_at_least.as_ref().map(raw));
     put("expiresAfterSeconds", definition.expires_after.as_ref().map(raw));
     Ok(fields)
 }
@@ -166,10 +192,37 @@ mod tests {
         let expected = json!({"schema": {"type": "object"}, "options": ["IMMUTABLE"],
             "expiresAfterSeconds": 60});
         assert_eq!(fields, expected);
+        let some = Definition {
+            merge: vec![String::new()],
+            actions: vec!["hold".into(), String::new()],
+            keep_at_least: Some(3),
+            ..Definition::default()
+        };
+        let fields = json!(fields_of(&some).unwrap());
+        assert_eq!(fields, json!({"merge": [], "actions": ["hold"], "retentionFloor": 3}));
         let long = r#"{"maximum": 123456789012345678901234567890}"#;
         let some = Definition { schema: Some(long.into()), ..Definition::default() };
         assert_eq!(fields_of(&some).unwrap()["schema"].get(), long);
         assert_eq!(definition_of("/app/seats/"), "/core/factories/app:seats");
+    }
+
+    #[test]
+    fn a_definition_that_has_more_is_another_one() {
+        let there = json!({"link": "/app/seats", "kind": "app:seats", "documentVersion": 3,
+            "documentation": "Seats.", "merge": [], "retentionLimit": 5});
+        let wanted = |definition: &Definition| otherwise(&there, &fields_of(definition).unwrap());
+        let mut same = Definition {
+            about: Some("Seats.".into()),
+            keep_versions: Some(5),
+            ..Definition::default()
+        };
+        assert!(wanted(&same).is_empty());
+        same.keep_versions = None;
+        assert_eq!(wanted(&same), ["retentionLimit"]);
+        same.kind = Some("seat".into());
+        same.merge = vec!["tags".into()];
+        assert_eq!(wanted(&same), ["kind", "merge", "retentionLimit"]);
+        assert_eq!(wanted(&Definition::default()), ["documentation", "retentionLimit"]);
     }
 
     #[test]

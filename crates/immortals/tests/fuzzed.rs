@@ -10,7 +10,7 @@ use protocol::immortal::{
     BlockHead, Fate, Hello, Message, SourceKind, Status, ToNode, ToProgram, Welcome,
     put_block_head, put_message,
 };
-use protocol::service::{self, Call, FromNode, FromProgram, Handler, Serve};
+use protocol::service::{self, Call, FromNode, FromProgram, Handler, Has, Serve};
 use protocol::{Moment, Term};
 use random::Random;
 
@@ -200,11 +200,12 @@ fn frames_of_services() -> Vec<Vec<u8>> {
         body: json(),
     };
     let serve = Serve {
-        version_min: 1,
-        version_max: 1,
+        version_min: 2,
+        version_max: 2,
         factory: "/app/seats".into(),
         program_version: "2".into(),
         calls_max: 8,
+        has: Has { handlers: Handler::VERBS.into(), actions: ["hold".to_owned()].into() },
     };
     let refused = service::Answer::Refused { status: 409, message: "no".into() };
     let answers = [

@@ -172,6 +172,8 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
         Some(Needs::Right | Needs::Nothing | Needs::Login | Needs::Link) => true,
         Some(Needs::Document | Needs::Filtered) => match plan {
             Plan::Ask(group, Question::Rest(_)) => group.is_partition(),
+            // The owner of the definition is asked, if there are no documents.
+            Plan::Undefine { .. } => true,
             // What the router knows of a document, it has checked itself.
             Plan::Respond(_) => verb == Method::Get,
             Plan::Query(..) | Plan::Counted(..) | Plan::Page { .. } => true,

@@ -121,6 +121,10 @@ impl Member {
                     (Ok(()), None) => host.effects.push(Work::Enter(purpose, *make)),
                 }
             }
+            Plan::Undefine { count, delete } => {
+                let waiting = Purpose::Undefine(Box::new((purpose, *delete)));
+                host.effects.push(Work::Enter(waiting, *count));
+            }
             Plan::Record(group, page) => {
                 let conditions = conditions!(self.membership, host);
                 let answer = self.membership.shard.record(group, page, &conditions)?;

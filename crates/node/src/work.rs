@@ -44,6 +44,8 @@ pub(crate) enum Purpose {
     Notify { number: u64 },
     /// May somebody see what that one wants to be told of? Then the subscription is made.
     Subscribe(Box<(Self, Request)>),
+    /// How many documents has a kind? If none, its definition is deleted.
+    Undefine(Box<(Self, Request)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -85,6 +87,8 @@ pub(crate) enum Work {
     LookedUp(Box<Unproved>, Response),
     /// This node's directory has come as far as its owner's.
     Leveled(Box<(Purpose, Request)>, Response),
+    /// The documents of a kind were counted, whose definition is to be deleted.
+    Undefine(Box<(Purpose, Request)>, Response),
     /// About those who are told of changes.
     Feed(FeedWork),
     Submit(Purpose, GroupId, Question),
@@ -274,6 +278,10 @@ impl Effects {
             Purpose::Subscribe(waiting) => {
                 let work = FeedWork::Seen(waiting.clone(), answer.into_response());
                 self.push(Work::Feed(work));
+            }
+            Purpose::Undefine(waiting) => {
+                let (waiting, response) = (waiting.clone(), answer.into_response());
+                self.push(Work::Undefine(waiting, response));
             }
             Purpose::Own => {}
         }

@@ -83,6 +83,8 @@ codes! {
     /// The change is refused as the cluster stands (a quorum out of range, a join with documents),
     /// or by the program that has the handlers of a kind.
     Refused = "REFUSED", 409, 0;
+    /// The kind is defined by a newer version of a program.
+    OlderDefinition = "OLDER_DEFINITION", 409, 0;
     /// Fewer replicas are up than the membership quorum asks for.
     QuorumNotMet = "QUORUM_NOT_MET", 503, 0x8000_0011;
     /// No owner is known at the moment.

@@ -2,6 +2,8 @@
 //! to one another. The page is `api/service-protocol.md`; this is its codec, used by both ends.
 //! Frames, numbers and texts have the form that they have in the immortal protocol.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ use crate::immortal::{Garbled, Taker, begin, check_end, end, put_number, put_sig
 use crate::{InstanceMessage, Moment};
 
 /// The version of the protocol that is spoken here.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// The first text in a SERVE.
 pub const MAGIC: &str = "amrita-service";
@@ -54,6 +56,36 @@ impl Handler {
     }
 }
 
+/// What a program has for a kind, or several programs together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Has {
+    /// Of the verbs.
+    pub handlers: BTreeSet<Handler>,
+    /// The names of the actions.
+    pub actions: BTreeSet<String>,
+}
+
+impl Has {
+    /// Whether a call for that handler can be answered.
+    pub fn answers(&self, handler: Handler, action: &str) -> bool {
+        match handler {
+            Handler::Action => self.actions.contains(action),
+            verb => self.handlers.contains(&verb),
+        }
+    }
+
+    /// Adds what another one has.
+    pub fn add(&mut self, other: &Self) {
+        self.handlers.extend(&other.handlers);
+        self.actions.extend(other.actions.iter().cloned());
+    }
+
+    /// Whether it has all that another one has.
+    pub fn has_all_of(&self, other: &Self) -> bool {
+        self.handlers.is_superset(&other.handlers) && self.actions.is_superset(&other.actions)
+    }
+}
+
 /// The first frame of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serve {
@@ -65,6 +97,8 @@ pub struct Serve {
     pub program_version: String,
     /// How many calls the program takes at a time.
     pub calls_max: u64,
+    /// What it has; another version of the program may have more.
+    pub has: Has,
 }
 
 /// What a program is asked. Texts of JSON are empty where there is none.
@@ -161,6 +195,7 @@ impl FromProgram {
                 put_text(out, &serve.factory);
                 put_text(out, &serve.program_version);
                 put_number(out, serve.calls_max);
+                put_has(out, &serve.has);
             }
             Self::Answer { call, answer } => {
                 put_number(out, *call);
@@ -210,13 +245,35 @@ fn take_serve(from: &mut Taker) -> Result<Serve, Garbled> {
     if from.text("the word amrita-service")? != MAGIC {
         return Err(Garbled(format!("the word {MAGIC} at the beginning")));
     }
-    Ok(Serve {
-        version_min: from.number("the lowest version")?,
-        version_max: from.number("the highest version")?,
-        factory: from.text("the link of a factory")?,
-        program_version: from.text("the version of the program")?,
-        calls_max: from.number("a number of calls")?,
-    })
+    let version_min = from.number("the lowest version")?;
+    let version_max = from.number("the highest version")?;
+    let factory = from.text("the link of a factory")?;
+    let program_version = from.text("the version of the program")?;
+    let calls_max = from.number("a number of calls")?;
+    // In version 1 nothing more was said; the node tells such a program that it is too old.
+    let has = if version_max < 2 { Has::default() } else { take_has(from)? };
+    Ok(Serve { version_min, version_max, factory, program_version, calls_max, has })
+}
+
+fn put_has(out: &mut Vec<u8>, has: &Has) {
+    put_number(out, has.handlers.len() as u64);
+    has.handlers.iter().for_each(|handler| put_text(out, handler.name()));
+    put_number(out, has.actions.len() as u64);
+    has.actions.iter().for_each(|action| put_text(out, action));
+}
+
+fn take_has(from: &mut Taker) -> Result<Has, Garbled> {
+    let mut has = Has::default();
+    for _ in 0..from.number("a number of handlers")? {
+        let name = from.text("the name of a handler")?;
+        let known = Handler::VERBS.into_iter().find(|verb| verb.name() == name);
+        let wrong = || Garbled(format!("create, put, patch or delete for a handler, not '{name}'"));
+        has.handlers.insert(known.ok_or_else(wrong)?);
+    }
+    for _ in 0..from.number("a number of actions")? {
+        has.actions.insert(from.text("the name of an action")?);
+    }
+    Ok(has)
 }
 
 fn put_answer(out: &mut Vec<u8>, answer: &Answer) {

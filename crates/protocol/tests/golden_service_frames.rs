@@ -6,7 +6,7 @@ mod golden;
 
 use bytes::Bytes;
 use golden::{Golden, only_frame};
-use protocol::service::{Answer, Call, FromNode, FromProgram, Handler, Serve};
+use protocol::service::{Answer, Call, FromNode, FromProgram, Handler, Has, Serve};
 use protocol::{InstanceMessage, Moment};
 
 const GOLDEN: Golden = Golden("service-frames");
@@ -24,11 +24,15 @@ fn of_program() -> Vec<(&'static str, FromProgram)> {
         (
             "21-serve",
             FromProgram::Serve(Serve {
-                version_min: 1,
-                version_max: 1,
+                version_min: 2,
+                version_max: 2,
                 factory: "/app/seats".into(),
                 program_version: "2.1".into(),
                 calls_max: 8,
+                has: Has {
+                    handlers: [Handler::Create, Handler::Delete].into(),
+                    actions: ["hold".to_owned()].into(),
+                },
             }),
         ),
         ("22-answer-state", answer(Answer::State(Bytes::from_static(br#"{"row":"A"}"#)))),
@@ -83,7 +87,7 @@ fn of_node() -> Vec<(&'static str, FromNode)> {
     const ROW: &str = r#"{"row":"A"}"#;
     let patched = [ROW, r#"{"price":5,"row":"A"}"#, r#"{"price":5}"#];
     let error = FromNode::Error { code: "LATE".into(), text: "too late".into() };
-    let welcome = FromNode::Welcome { version: 1, node: "n1".into(), frame_bytes_max: 9 << 20 };
+    let welcome = FromNode::Welcome { version: 2, node: "n1".into(), frame_bytes_max: 9 << 20 };
     vec![
         ("a1-welcome", welcome),
         ("a2-call-create", call(1, Handler::Create, 0, ["", ROW, ""])),

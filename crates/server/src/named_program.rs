@@ -108,7 +108,7 @@ fn named(frame: Bytes) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use protocol::immortal::Hello;
-    use protocol::service::Serve;
+    use protocol::service::{Has, Serve};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -160,6 +160,7 @@ mod tests {
             factory: "/mine".into(),
             program_version: String::new(),
             calls_max: 1,
+            has: Has::default(),
         };
         let mut bytes = Vec::new();
         FromProgram::Serve(serve).put(&mut bytes);

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use protocol::{Document, Problem, links};
 
+use crate::definitions::Kinds;
 use crate::graph_task::GraphQueryService;
 use crate::handlers::{Erased, ErasedTask, Handlers};
 use crate::invocation::{Invocation, Invoked, Verdict, Work};
-use crate::kinds::{Kind, Kinds};
+use crate::kinds::Kind;
 use crate::outside::Outside;
 use crate::query_task::QueryTaskService;
 use crate::served::ServedKind;

@@ -8,12 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jsonschema::{PatternOptions, Validator};
-use protocol::links::{KINDS, definition_of, kind_name};
+use protocol::links::{KINDS, kind_name};
 use protocol::{Code, Problem, links};
 use serde_json::{Map, Value, json};
 
 use crate::merge::Patch;
-use crate::outside::Outside;
 use crate::service::{Context, Service};
 use crate::spec::{Field, FieldType, ServiceOption, Spec};
 
@@ -24,7 +23,7 @@ pub(crate) const KIND_BYTES_MAX: usize = 64 << 10;
 const SYSTEM: &str = "/core";
 
 /// What a definition may say.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "link",
     "kind",
     "documentation",
@@ -36,6 +35,7 @@ const KNOWN: [&str; 11] = [
     "expiresAfterSeconds",
     "handlers",
     "actions",
+    "version",
 ];
 
 const OPTIONS: [ServiceOption; 3] =
@@ -59,7 +59,7 @@ pub fn may_be_defined(factory: &str) -> bool {
 
 /// A service made of a definition.
 pub(crate) struct Kind {
-    spec: Spec,
+    pub(crate) spec: Spec,
     validator: Validator,
     /// Values for fields that a new state does not have.
     defaults: Defaults,
@@ -399,11 +399,11 @@ fn type_of(name: &Value) -> FieldType {
     }
 }
 
-fn wrong(name: &str, value: &Value, wanted: &str) -> Problem {
+pub(crate) fn wrong(name: &str, value: &Value, wanted: &str) -> Problem {
     Problem::bad_request(format!("{name} is {value}; it must be {wanted}"))
 }
 
-fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
+pub(crate) fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, Problem> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
@@ -437,98 +437,6 @@ fn number(
                 Err(wrong(name, value, &wanted))
             }
         },
-    }
-}
-
-/// Documents have the kind that they were written with, and are found by it.
-fn check_kind_stays(current: &Map<String, Value>, new: &Map<String, Value>) -> Result<(), Problem> {
-    if current.get("kind") == new.get("kind") {
-        return Ok(());
-    }
-    let text = "kind does not change: documents that are there would not be found by it. Define a \
-                factory of another name instead";
-    Err(Problem::bad_request(text))
-}
-
-/// The service of the definitions.
-pub(crate) struct Kinds;
-
-impl Kinds {
-    fn check(context: &Context<'_>, state: &mut Map<String, Value>) -> Result<(), Problem> {
-        let kind = Kind::of(state)?;
-        Outside::of(state)?;
-        state.insert("kind".into(), kind.spec.kind.clone().into());
-        let expected = definition_of(&kind.spec.factory);
-        if context.link != expected {
-            return Err(Problem::new(
-                Code::BadLink,
-                format!(
-                    "the definition of {} is {expected}, not {}; leave documentSelfLink out",
-                    kind.spec.factory, context.link
-                ),
-            ));
-        }
-        if context.expires.0 != 0 {
-            let text = "a definition does not expire: delete it when its documents are gone";
-            return Err(Problem::bad_request(text));
-        }
-        Ok(())
-    }
-}
-
-impl Service for Kinds {
-    type State = Map<String, Value>;
-
-    fn spec(&self) -> Spec {
-        let text = |name: &str| Field::new(name, FieldType::String);
-        let list = |name: &str| Field::new(name, FieldType::Collection);
-        let number = |name: &str| Field::new(name, FieldType::Long);
-        Spec::new(KINDS, "amrita:KindState")
-            .about("Kinds of documents that are defined while the cluster runs.")
-            .state_bytes_max(KIND_BYTES_MAX)
-            .field(text("link").required().about("The factory.").example("/app/seats"))
-            .field(
-                text("kind").about("documentKind of the documents; made of the link if not said."),
-            )
-            .field(text("documentation").about("One sentence for people."))
-            .field(Field::new("schema", FieldType::Object).about("JSON Schema of a state."))
-            .field(list("options").about("IDEMPOTENT_POST, STRICT_UPDATE_CHECKING, IMMUTABLE."))
-            .field(list("merge").about("Fields that a PATCH unites with what is there."))
-            .field(number("retentionLimit").about("How many versions are kept at most."))
-            .field(number("retentionFloor").about("How many stay when old ones go."))
-            .field(number("expiresAfterSeconds").about("How long a new document lives."))
-            .field(list("handlers").about("What a program does: create, put, patch, delete."))
-            .field(list("actions").about("Names of what a program does beside these."))
-    }
-
-    fn create(&self, context: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
-        Self::check(context, state)
-    }
-
-    fn put(
-        &self,
-        context: &mut Context<'_>,
-        current: &Self::State,
-        mut new: Self::State,
-    ) -> Result<Self::State, Problem> {
-        Self::check(context, &mut new)?;
-        check_kind_stays(current, &new)?;
-        Ok(new)
-    }
-
-    fn patch(
-        &self,
-        context: &mut Context<'_>,
-        current: &Self::State,
-        patch: &Patch,
-    ) -> Result<Self::State, Problem> {
-        // A schema is one thing: what a PATCH names replaces what was there.
-        let mut new = current.clone();
-        new.extend(patch.fields.clone());
-        new.retain(|_, value| !value.is_null());
-        Self::check(context, &mut new)?;
-        check_kind_stays(current, &new)?;
-        Ok(new)
     }
 }
 
@@ -693,20 +601,6 @@ mod tests {
             let problem = Kind::of(&definition).err().expect(why);
             assert!(problem.message.starts_with(why), "{why}: {}", problem.message);
         }
-    }
-
-    #[test]
-    fn a_definition_stands_where_its_factory_says_and_does_not_expire() {
-        let spec = Kinds.spec();
-        let mut right = context(&spec, "/core/factories/app:seats");
-        let mut state = seats();
-        Kinds.create(&mut right, &mut state).unwrap();
-        assert_eq!(state["kind"], "app:seats");
-        right.expires = Moment(7);
-        assert!(Kinds.create(&mut right, &mut seats()).is_err());
-        let mut wrong = context(&spec, "/core/factories/seats");
-        let problem = Kinds.create(&mut wrong, &mut seats()).unwrap_err();
-        assert!(problem.message.contains("/core/factories/app:seats"), "{}", problem.message);
     }
 
     #[test]

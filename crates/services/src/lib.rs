@@ -8,6 +8,7 @@
 mod asking;
 mod body;
 mod catalogue;
+mod definitions;
 mod difference;
 mod digits;
 mod found;

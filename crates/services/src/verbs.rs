@@ -152,7 +152,7 @@ impl Job<'_> {
             digits::kept(body, &request.body, None)
         };
         let status = if self.spec.is_task { 202 } else { 200 };
-        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        let (expires, messages) = (context.expires, self.messages(Handler::Create, &mut context)?);
         self.write(Made { action: Action::Post, body, expires, status, messages })
     }
 
@@ -175,7 +175,7 @@ impl Job<'_> {
             digits::kept(body, &request.body, Some(&current.body))
         };
         check_fixed(self.spec, &current.body, &body)?;
-        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        let (expires, messages) = (context.expires, self.messages(Handler::Put, &mut context)?);
         self.write(Made { action: Action::Put, body, expires, status: 200, messages })
     }
 
@@ -207,7 +207,7 @@ impl Job<'_> {
             }
         }
         check_fixed(self.spec, &current.body, &body)?;
-        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        let (expires, messages) = (context.expires, self.messages(Handler::Patch, &mut context)?);
         self.write(Made { action: Action::Patch, body, expires, status: 200, messages })
     }
 
@@ -224,7 +224,7 @@ impl Job<'_> {
             Heard::Body(body) => {
                 check_fixed(self.spec, &current.body, &body)?;
                 let (action, expires) = (Action::Patch, context.expires);
-                let messages = self.messages(&mut context)?;
+                let messages = self.messages(Handler::Action, &mut context)?;
                 self.write(Made { action, body, expires, status: 200, messages })
             }
             other => Ok(self.not_written(other)),
@@ -246,9 +246,18 @@ impl Job<'_> {
         Asking { handlers, invocation, context, request, handler, draft, current, given }
     }
 
-    /// What goes to immortals with the version: of the handler here, or of the program outside.
-    fn messages(&self, context: &mut Context<'_>) -> Result<Vec<InstanceMessage>, Problem> {
-        if let Some(Said::Answer(Answer::Sending { messages, .. })) = &self.invocation.said {
+    /// What goes to immortals with the version: of the handler here, or of the program outside. If the
+    /// definition has changed since it was asked, and the handler is here by now, the version is not
+    /// what the program has said, and its messages go nowhere.
+    fn messages(
+        &self,
+        handler: Handler,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<InstanceMessage>, Problem> {
+        let is_outside = handler == Handler::Action || self.is_outside(handler);
+        if is_outside
+            && let Some(Said::Answer(Answer::Sending { messages, .. })) = &self.invocation.said
+        {
             for message in messages.clone() {
                 context.sending.push(message).map_err(|why| {
                     let factory = &self.spec.factory;
@@ -285,7 +294,7 @@ impl Job<'_> {
             self.handlers.delete(&mut context, &current.body)?;
         }
         let body = current.body.clone();
-        let (expires, messages) = (context.expires, self.messages(&mut context)?);
+        let (expires, messages) = (context.expires, self.messages(Handler::Delete, &mut context)?);
         self.write(Made { action: Action::Delete, body, expires, status: 200, messages })
     }
 

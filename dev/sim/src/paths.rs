@@ -100,6 +100,8 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "a program answered twice",
             "a program answered late",
             "a program died of a call",
+            "a program that lacks the handler was there",
+            "a call that a program had died with went to another one alone",
             "a program left in good order",
             "a program that answered wrongly was let go",
             "a program that babbled was let go",

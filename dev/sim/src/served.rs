@@ -2,12 +2,14 @@
 //! these: they come and go, are slow, answer late, twice or with nonsense, and die of calls. What
 //! they must not do is harm: each entry that was acknowledged is there once.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::{Bytes, BytesMut};
 use node::{Input, ProgramDoor};
 use protocol::hash::hash;
 use protocol::immortal::split_frame;
 use protocol::links;
-use protocol::service::{Answer, Call, FromNode, FromProgram, Serve};
+use protocol::service::{Answer, Call, FromNode, FromProgram, Handler, Has, Serve, VERSION};
 use random::Random;
 use serde_json::{Value, json};
 
@@ -57,12 +59,18 @@ struct Connection {
     told: Vec<u8>,
     buffer: BytesMut,
     is_welcome: bool,
+    /// A version of the program that has not got the handler that is asked for.
+    is_old: bool,
+    /// The calls that it has, by their numbers: what is the same when one is made again.
+    calls: BTreeMap<u64, u64>,
 }
 
 pub(crate) struct Copies {
     rng: Random,
     copies: Vec<Copy>,
     next_program: u64,
+    /// The calls that programs had when they died.
+    died_with: BTreeSet<u64>,
     /// From now on they do all that is asked, well and soon.
     is_calm: bool,
 }
@@ -84,7 +92,8 @@ pub(crate) fn definition() -> Making {
 impl Copies {
     pub(crate) fn new(settings: &Settings) -> Self {
         let rng = Random::new(settings.seed, "copies");
-        let mut copies = Self { rng, copies: Vec::new(), next_program: 0, is_calm: false };
+        let (copies, died_with) = (Vec::new(), BTreeSet::new());
+        let mut copies = Self { rng, copies, next_program: 0, died_with, is_calm: false };
         if !has_copies(settings) {
             return copies;
         }
@@ -147,11 +156,7 @@ impl World {
         match deed {
             Deed::Start => self.start_copy(copy),
             Deed::Hear => self.copy_hears(copy),
-            Deed::Say(frame) => {
-                let mut bytes = Vec::new();
-                frame.put(&mut bytes);
-                self.copy_says(copy, bytes)
-            }
+            Deed::Say(frame) => self.copy_says_frame(copy, &frame),
             Deed::Babble => self.copy_says(copy, b"\x03\0\0\0???".to_vec()),
             Deed::Die => self.end_copy(copy, true),
             Deed::Lose => self.end_copy(copy, false),
@@ -167,23 +172,45 @@ impl World {
         };
         self.copies.next_program += 1;
         let program = FIRST_PROGRAM + self.copies.next_program;
-        let (told, buffer) = (Vec::new(), BytesMut::new());
-        self.copies.copies[copy].connection =
-            Some(Connection { program, process, told, buffer, is_welcome: false });
+        let is_old = !self.copies.is_calm && self.copies.rng.chance(100);
+        self.copies.copies[copy].connection = Some(Connection {
+            program,
+            process,
+            told: Vec::new(),
+            buffer: BytesMut::new(),
+            is_welcome: false,
+            is_old,
+            calls: BTreeMap::new(),
+        });
         self.input(machine, Input::ProgramOpened { program, door: ProgramDoor::Native })?;
         let serve = Serve {
-            version_min: 1,
-            version_max: 1,
+            version_min: VERSION,
+            version_max: VERSION,
             factory: TALLIES.into(),
             program_version: format!("{}", self.copies.next_program % 2),
             calls_max: self.copies.rng.between(1, 4),
+            has: Has {
+                handlers: [if is_old { Handler::Delete } else { Handler::Patch }].into(),
+                actions: BTreeSet::new(),
+            },
         };
         self.plan_deed(copy, 100, Deed::Say(FromProgram::Serve(serve)));
-        if !self.copies.is_calm && self.copies.rng.chance(400) {
+        if !self.copies.is_calm && (is_old || self.copies.rng.chance(400)) {
             let life = self.copies.rng.between(100, 5_000) * MILLISECOND;
             self.plan_deed(copy, life, Deed::Die);
         }
         Ok(())
+    }
+
+    fn copy_says_frame(&mut self, copy: usize, frame: &FromProgram) -> Result<(), Broken> {
+        if let FromProgram::Answer { call, .. } = frame
+            && let Some(connection) = &mut self.copies.copies[copy].connection
+        {
+            connection.calls.remove(call);
+        }
+        let mut bytes = Vec::new();
+        frame.put(&mut bytes);
+        self.copy_says(copy, bytes)
     }
 
     fn copy_says(&mut self, copy: usize, bytes: Vec<u8>) -> Result<(), Broken> {
@@ -248,6 +275,9 @@ impl World {
             FromNode::Welcome { .. } => {
                 if let Some(connection) = &mut self.copies.copies[copy].connection {
                     connection.is_welcome = true;
+                    if connection.is_old {
+                        self.paths.reached("a program that lacks the handler was there");
+                    }
                 }
                 Ok(())
             }
@@ -259,11 +289,7 @@ impl World {
             }
             FromNode::Error { code, text } => self.copy_is_let_go(&code, &text),
             FromNode::Call { number, call } => {
-                let connection = self.copies.copies[copy].connection.as_ref();
-                if !connection.is_some_and(|connection| connection.is_welcome) {
-                    let what = format!("call {number} before WELCOME");
-                    return Err(Broken::new(KEEPS_TO_PROTOCOL, what));
-                }
+                self.copy_has_call(copy, number, &call)?;
                 self.copy_is_called(copy, number, &call);
                 Ok(())
             }
@@ -285,6 +311,21 @@ impl World {
             }
         };
         self.paths.reached(path);
+        Ok(())
+    }
+
+    fn copy_has_call(&mut self, copy: usize, number: u64, call: &Call) -> Result<(), Broken> {
+        let Some(connection) = &mut self.copies.copies[copy].connection else { return Ok(()) };
+        if !connection.is_welcome || connection.is_old {
+            let what = format!("call {number} before WELCOME, or for what the program has not got");
+            return Err(Broken::new(KEEPS_TO_PROTOCOL, what));
+        }
+        let same = hash(format!("{} {} {:?}", call.link, call.version, call.body).as_bytes());
+        let is_alone = connection.calls.is_empty();
+        connection.calls.insert(number, same);
+        if is_alone && self.copies.died_with.contains(&same) {
+            self.paths.reached("a call that a program had died with went to another one alone");
+        }
         Ok(())
     }
 
@@ -341,10 +382,11 @@ impl World {
         let one = &mut self.copies.copies[copy];
         one.epoch += 1;
         let connection = one.connection.take();
-        if let Some(Connection { program, process, .. }) = connection
+        if let Some(Connection { program, process, calls, .. }) = connection
             && dies
             && self.is_alive(process)
         {
+            self.copies.died_with.extend(calls.into_values());
             self.input(process.machine, Input::ProgramClosed { program })?;
         }
         let longest = if self.copies.rng.chance(700) { 200 } else { 6_000 };

@@ -89,3 +89,19 @@ fn a_compiler_that_cannot_be_fetched_is_said_and_a_stale_one_is_not_taken() {
         assert!(!folder.has_modules(of), "another compiler would be used");
     }
 }
+
+/// Python without venv and node without npm would leave tests out, and the run would be green.
+#[test]
+fn what_the_tests_of_the_packages_need_is_installed() {
+    let folder = Folder::new("ci-installs");
+    folder.tool("id", "echo 0");
+    folder.tool("apt-get", "echo \"$@\" >> installed");
+    let installed = || fs::read_to_string(folder.0.join("installed")).unwrap_or_default();
+    folder.tool("npm", NPM);
+    folder.run();
+    assert_eq!(installed(), "", "all of it is there");
+    folder.tool("python3", "exit 1");
+    folder.run();
+    assert!(installed().contains("install -qy --no-install-recommends python3 python3-venv"));
+    assert!(!installed().contains("nodejs"));
+}

@@ -42,8 +42,8 @@ class Hold:
 class Hall:
     def __init__(self, client: amrita.Client, hold_seconds: int) -> None:
         self.client = client
-        self.seats = client.kind("/app/seats", Seat).define()
-        self.holds = client.kind("/app/holds", Hold, expiresAfterSeconds=hold_seconds).define()
+        self.seats = client.kind("/app/hall/seats", Seat).define()
+        self.holds = client.kind("/app/hall/holds", Hold, expiresAfterSeconds=hold_seconds).define()
 
     def build(self, rows: str, count: int) -> None:
         """Makes the seats that are not there yet."""
@@ -89,7 +89,7 @@ class Hall:
 
     def tell(self) -> None:
         """Says what happens, whichever program did it."""
-        feed = self.client.watch(prefix="/app/")
+        feed = self.client.watch(prefix="/app/hall/")
         print("watching", flush=True)
         while True:
             try:
@@ -97,7 +97,7 @@ class Hall:
                     self.tell_one(change)
             except amrita.ChangesGone:
                 # It was cut off for too long to know what was meanwhile.
-                feed = self.client.watch(prefix="/app/")
+                feed = self.client.watch(prefix="/app/hall/")
             except amrita.AmritaError as why:
                 print(f"no changes at the moment: {why}", flush=True)
                 time.sleep(1)
@@ -105,7 +105,7 @@ class Hall:
     @staticmethod
     def tell_one(change: "amrita.Change[Any]") -> None:
         name, state = change.document.name, change.document.value
-        if change.link.startswith("/app/holds/"):
+        if change.link.startswith("/app/hall/holds/"):
             if change.action == "EXPIRE":
                 print(f"{name}: the hold of {state['who']} is over", flush=True)
             elif not change.is_gone:

@@ -186,13 +186,38 @@ class Kinds(OneCluster):
         shown = self.client.get("/core/factories/app:things")
         self.assertEqual((shown.value["merge"], shown.value["retentionLimit"]), (["n"], 5))
         second.define()
-        second.define()
+        again = self.client.get(shown.link)
+        self.assertEqual(again.version, shown.version, "what is not named stays")
+        none = self.client.kind("/app/things", schema=narrow, merge=None, retentionLimit=None)
+        none.define()
+        none.define()
         again = self.client.get(shown.link)
         self.assertEqual(set(again.value), {"link", "kind", "schema"})
         self.assertEqual(again.version, shown.version + 1, "the same once more changes nothing")
-        self.client.undefine("/app/things")
+        with self.assertRaises(amrita.Refused) as caught:
+            self.client.undefine("/app/things")
+        self.assertEqual((caught.exception.code, caught.exception.outcome), ("REFUSED", "notApplied"))
+        self.client.undefine("/app/things", with_documents=True)
         second.define()
         self.assertEqual(second.get("one").value, {"anything": 1})
+
+    def test_what_a_program_has_said_of_its_kind_stays(self) -> None:
+        link = "/app/served"
+        schema = {"type": "object", "properties": {"row": {"type": "string"}}}
+        served = {"handlers": ["put"], "actions": ["hold"]}
+        self.client.define(link, schema, version="2.1", **served)
+        self.client.define(link)
+        self.client.define(link, schema)
+        for version in ({}, {"version": "2.0.9"}):
+            with self.assertRaises(amrita.OlderDefinition) as caught:
+                self.client.define(link, {"type": "object"}, **version)
+            self.assertEqual(caught.exception.outcome, "notApplied")
+        shown = self.client.get("/core/factories/app:served")
+        self.assertEqual(shown.version, 0)
+        self.client.define(link, {"type": "object"}, version="2.10")
+        shown = self.client.get(shown.link)
+        self.assertEqual({**served, "version": "2.10"}, {k: shown[k] for k in [*served, "version"]})
+        self.assertEqual(shown["schema"], {"type": "object"})
 
     def test_a_document_goes_when_its_time_is_over(self) -> None:
         holds = self.client.kind("/app/short", schema={"type": "object"}, expiresAfterSeconds=1)

@@ -17,7 +17,7 @@ ROW = b'{"row":"A"}'
 
 #: What each file is, in our words: bytes that we write, or a frame that we read.
 MEANT = {
-    "21-serve": frames.serve("/app/seats", "2.1", 8),
+    "21-serve": frames.serve("/app/seats", "2.1", 8, ["create", "delete"], ["hold"]),
     "22-answer-state": frames.state(300, ROW),
     "22-answer-as-it-is": frames.as_it_is(300),
     "22-answer-refused": frames.refused(300, 409, "held by Jörg"),
@@ -27,7 +27,7 @@ MEANT = {
     ),
     "23-leave": frames.leave(),
     "0d-pong": frames.pong(127),
-    "a1-welcome": Welcome(1, "n1", 9 << 20),
+    "a1-welcome": Welcome(2, "n1", 9 << 20),
     "a2-call-create": CallFrame(1, "create", "", LINK, 0, TIME, USER, b"", ROW, b""),
     "a2-call-patch": CallFrame(
         2, "patch", "", LINK, 3, TIME, USER, ROW, b'{"price":5,"row":"A"}', b'{"price":5}'

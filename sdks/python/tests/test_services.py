@@ -23,6 +23,10 @@ BOOKING = str(EXAMPLES / "booking.py")
 PROGRAMS = str(HERE / "programs.py")
 COUNTERS = "/app/counters"
 
+#: What the program of the tests has.
+HANDLERS = ["create", "put", "patch", "delete"]
+ACTIONS = ["add", "tell", "fail", "spoil", "who"]
+
 
 class WithNodes(unittest.TestCase):
     NODES = 1
@@ -151,6 +155,64 @@ class OneNode(WithNodes):
         testing.wait_for("the dead", lambda: sum(one.is_up for one in programs) == 1)
         self.assertEqual(self.client.get(f"{COUNTERS}/B").version, 0)
 
+    def test_an_old_copy_that_is_started_again_takes_nothing_back(self) -> None:
+        def start(version: str) -> Program:
+            arguments = [str(HERE / "rolling.py"), version, "--node", self.cluster.nodes[0].address]
+            program = self.cluster.program(arguments)
+            program.says("serving /app/rolling")
+            return program
+
+        old = start("1")
+        link = self.client.create("/app/rolling", {}, name="A").link
+        new = start("2")
+        self.client.act(link, "annotate")
+        old.kill()
+        old = start("1")
+        self.assertIn("serves as it is", "\n".join(old.said))
+        impatient = self.impatient()
+        for count in range(1, 7):
+            # By either of them; a field of the new version stays.
+            shown = impatient.act(link, "add", {})
+            self.assertEqual(shown.value, {"count": count, "note": "annotated"})
+            # By the new one alone.
+            impatient.act(link, "annotate", {})
+            self.refused("REFUSED", lambda: self.client.delete(link))
+        new.kill()
+        self.assertEqual(impatient.act(link, "add", {}).value["count"], 7)
+        why = self.refused("NO_PROGRAM", lambda: impatient.act(link, "annotate", {}))
+        self.assertIn("the action 'annotate'", why.message)
+
+    def test_the_innocent_calls_beside_a_deadly_one_are_all_done(self) -> None:
+        program = self.start("slow")
+        self.make("deadly", note="deadly")
+        names = [f"c{number}" for number in range(6)]
+        for name in names:
+            self.make(name)
+        over = threading.Event()
+
+        def supervise() -> None:
+            here = program
+            while not over.wait(0.02):
+                if not here.is_up:
+                    here = self.start("slow")
+
+        def add(name: str) -> None:
+            done.append(self.act(name, "add", self.impatient())["count"])
+
+        done: List[int] = []
+        supervisor = threading.Thread(target=supervise)
+        supervisor.start()
+        threads = [threading.Thread(target=add, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        why = self.refused("PROGRAM_FAILED", lambda: self.act("deadly", "add", self.impatient()))
+        for thread in threads:
+            thread.join(30)
+        over.set()
+        supervisor.join(30)
+        self.assertIn("3 programs", why.message)
+        self.assertEqual(done, [1] * len(names))
+
     def test_a_program_that_is_frozen_is_let_go_and_its_calls_are_made_elsewhere(self) -> None:
         frozen = self.start("one")
         self.make("A")
@@ -218,7 +280,7 @@ class Bare:
         self.socket.settimeout(30)
         self.socket.connect(f"{sandbox}/immortals.sock")
         self.buffer = b""
-        self.say(frames.serve(COUNTERS, "bare", 4))
+        self.say(frames.serve(COUNTERS, "bare", 4, HANDLERS, ACTIONS))
 
     def say(self, data: bytes) -> None:
         self.socket.sendall(data)

@@ -29,30 +29,35 @@ with amrita.testing.cluster(1) as cluster:
 """
 
 
-def has_pip() -> bool:
-    words = [sys.executable, "-c", "import ensurepip, pip"]
+def has_venv() -> bool:
+    words = [sys.executable, "-c", "import ensurepip, venv"]
     return subprocess.run(words, capture_output=True).returncode == 0
 
 
+def fresh_python(folder: Path) -> str:
+    """One with pip, in an environment of its own: the machine's own may have none."""
+    venv.create(folder / "env", with_pip=True)
+    return str(folder / "env" / "bin" / "python")
+
+
 class Wheel(unittest.TestCase):
-    @unittest.skipUnless(has_pip(), "this Python has no pip or no ensurepip (python3-venv)")
+    @unittest.skipUnless(has_venv(), "this Python has no ensurepip (python3-venv)")
     def test_it_is_built_installed_and_works(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder)
-            self.run_in(here, sys.executable, "-m", "pip", "wheel", "--no-deps", str(PACKAGE))
+            python = fresh_python(here)
+            self.run_in(here, python, "-m", "pip", "wheel", "--no-deps", str(PACKAGE))
             [wheel] = here.glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
                 names = set(archive.namelist())
             self.assertIn("amrita/py.typed", names)
             self.assertIn("amrita-0.1.0.dist-info/LICENSE", names)
             self.assertFalse([name for name in names if "test_" in name or "__pycache__" in name])
-            venv.create(here / "env", with_pip=True)
-            python = str(here / "env" / "bin" / "python")
             self.run_in(here, python, "-m", "pip", "install", str(wheel))
             self.run_in(here, python, "-m", "pip", "check")
             self.assertEqual(self.run_in(here, python, "-c", TRY).strip(), "installed")
 
-    @unittest.skipUnless(has_pip(), "this Python has no pip or no ensurepip (python3-venv)")
+    @unittest.skipUnless(has_venv(), "this Python has no ensurepip (python3-venv)")
     def test_a_wheel_can_be_made_of_the_source_archive(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder)
@@ -60,7 +65,8 @@ class Wheel(unittest.TestCase):
             words = [sys.executable, "-c", build, folder]
             made = subprocess.run(words, cwd=PACKAGE, check=True, capture_output=True, text=True)
             archive = here / made.stdout.strip()
-            self.run_in(here, sys.executable, "-m", "pip", "wheel", "--no-deps", str(archive))
+            python = fresh_python(here)
+            self.run_in(here, python, "-m", "pip", "wheel", "--no-deps", str(archive))
             self.assertEqual(len(list(here.glob("*.whl"))), 1)
 
     def test_the_license_is_that_of_the_project(self) -> None:

@@ -6,7 +6,7 @@
 
 import { Changes } from "./changes.js";
 import { Cluster, sleep } from "./cluster.js";
-import { Kind, pages } from "./documents.js";
+import { Kind, etagOf, pages } from "./documents.js";
 import { AmritaError } from "./errors.js";
 import { Decimal, stringify } from "./json.js";
 import { checkedName } from "./names.js";
@@ -20,18 +20,23 @@ const ADDRESSES_DEFAULT = [8001, 8002, 8003, 8000].map((port) => `http://127.0.0
 const REFUSED_PAUSE_MILLIS = 50;
 
 /**
- * What defines a kind of documents; see "Kinds of your own" in the reference.
+ * What defines a kind of documents; see "Kinds of your own" in the reference. In `ensure` and
+ * `change`, null takes a field away.
  *
  * @typedef {object} KindDefinition
  * @property {string} link of the factory: any path but those under `/core`
- * @property {object} schema a JSON Schema
+ * @property {object | null} [schema] a JSON Schema
  * @property {string} [kind]
- * @property {string[]} [merge]
- * @property {("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[]} [options]
- * @property {number} [retentionLimit]
- * @property {number} [retentionFloor]
- * @property {number} [expiresAfterSeconds]
- * @property {string} [documentation]
+ * @property {string | null} [version] numbers ("2.1") of the program that defines it: an older one
+ *   changes nothing from then on, and is refused with `OLDER_DEFINITION`
+ * @property {string[] | null} [merge]
+ * @property {("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[] | null} [options]
+ * @property {number | null} [retentionLimit]
+ * @property {number | null} [retentionFloor]
+ * @property {number | null} [expiresAfterSeconds]
+ * @property {("create" | "put" | "patch" | "delete")[] | null} [handlers] what a program outside does
+ * @property {string[] | null} [actions] names of what it does beside that
+ * @property {string | null} [documentation]
  */
 
 /** Shared by a whole program: it holds connections, and the key of each write. */
@@ -266,8 +271,9 @@ export class Kinds {
   }
 
   /**
-   * Defines a kind, or brings the one that is there (or was removed) to this definition: for the
-   * start of a program. What an earlier definition said and this one does not is taken away.
+   * Defines a kind, or changes what is named here of the one that is there (or was removed): for the
+   * start of a program. What is not named stays as it is, since somebody else may have said it, such
+   * as the program that has the kind's handlers; null takes a field away.
    *
    * @template {object} T
    * @param {KindDefinition} definition
@@ -275,15 +281,17 @@ export class Kinds {
    * @returns {Promise<Kind<T>>}
    */
   async ensure(definition, options = {}) {
+    const fields = Object.entries(definition).filter(([, value]) => value !== null);
+    const whole = /** @type {KindDefinition} */ (Object.fromEntries(fields));
     try {
-      return await this.create(definition, options);
+      return await this.create(whole, options);
     } catch (error) {
       const code = error instanceof AmritaError ? error.code : "";
       if (code === "MARKED_DELETED") {
         const pragma = "xn-force-index-update";
-        await this.#cluster.send("POST", "/core/factories", definition, { pragma });
+        await this.#cluster.send("POST", "/core/factories", whole, { pragma });
       } else if (code === "ALREADY_EXISTS") {
-        await this.#bringTo(definition);
+        while (!(await this.#bringTo(definition)));
       } else {
         throw error;
       }
@@ -291,21 +299,38 @@ export class Kinds {
     }
   }
 
-  /** @param {KindDefinition} definition */
+  /**
+   * Whether it was done; else somebody has changed the definition meanwhile.
+   *
+   * @param {KindDefinition} definition
+   * @returns {Promise<boolean>}
+   */
   async #bringTo(definition) {
-    const now = /** @type {Record<string, unknown>} */ ({ ...(await this.show(definition.link)) });
-    const wanted = /** @type {Record<string, unknown>} */ ({ ...definition });
-    const names = Object.keys({ ...now, ...wanted });
-    const changed = names.filter((name) => {
-      const isOwn = !name.startsWith("document") || name === "documentation";
-      const isKept = name === "kind" && wanted.kind === undefined;
-      return isOwn && !isKept && ordered(now[name]) !== ordered(wanted[name]);
-    });
-    if (changed.length === 0) return;
-    // In a definition a null takes a field away.
-    const fields = Object.fromEntries(changed.map((name) => [name, wanted[name] ?? null]));
+    const found = await this.show(definition.link);
+    const now = /** @type {Record<string, unknown>} */ ({ ...found });
+    const named = Object.entries(definition).filter(([, value]) => value !== undefined);
+    const changed = named.filter(([name, value]) => ordered(now[name]) !== ordered(value));
+    if (changed.length === 0) return true;
+    const fields = Object.fromEntries(changed);
+    if (definition.version !== undefined) {
+      // By which the node sees that it is not older.
+      fields.version = definition.version;
+    } else if (found.version) {
+      const { link } = definition;
+      throw new AmritaError(
+        `${link} is defined by version ${found.version} of a program, and this definition has none: ` +
+          "it changes nothing. Give it a version that is not older",
+        { code: "OLDER_DEFINITION", status: 409, outcome: "notApplied" },
+      );
+    }
     const path = `/core/factories/${nameOf(definition.link)}`;
-    await this.#cluster.send("PATCH", path, fields, {});
+    try {
+      await this.#cluster.send("PATCH", path, fields, { ifMatch: etagOf(found) });
+      return true;
+    } catch (error) {
+      if (error instanceof AmritaError && error.code === "PRECONDITION_FAILED") return false;
+      throw error;
+    }
   }
 
   /** @returns {AsyncGenerator<import("./documents.js").Document<KindDefinition>, void, void>} */
@@ -319,24 +344,29 @@ export class Kinds {
   }
 
   /**
-   * Replaces the fields that are named, a schema as a whole.
+   * Replaces the fields that are named, a schema as a whole; null takes one away.
    *
    * @param {string} link
    * @param {Partial<KindDefinition>} definition
+   * @returns {Promise<import("./documents.js").Document<KindDefinition>>}
    */
   async change(link, definition) {
     const { link: _, kind: __, ...fields } = definition;
-    return this.#definitions().patch(nameOf(link), fields);
+    const path = `/core/factories/${nameOf(link)}`;
+    return (await this.#cluster.send("PATCH", path, fields, {})).body;
   }
 
   /**
-   * Takes the factory away. Documents that are there stay, and are there again when it is defined
-   * again.
+   * Takes the factory away. One that has documents only if `withDocuments` says so: they stay, and are
+   * there again when it is defined again.
    *
    * @param {string} link
+   * @param {{withDocuments?: boolean}} [options]
    */
-  remove(link) {
-    return this.#definitions().delete(nameOf(link));
+  async remove(link, { withDocuments = false } = {}) {
+    const path = `/core/factories/${nameOf(link)}`;
+    const options = withDocuments ? { pragma: "xn-force-index-update" } : {};
+    await this.#cluster.send("DELETE", path, undefined, options);
   }
 
   /** @returns {Kind<KindDefinition>} */

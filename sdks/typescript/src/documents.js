@@ -261,6 +261,19 @@ export class Kind {
   }
 
   /**
+   * Has the program of the kind do something with a document, such as `act("A1", "hold", { who: "jane" })`.
+   *
+   * @param {string} name
+   * @param {string} action
+   * @param {object} [fields]
+   * @param {WriteOptions} [options]
+   * @returns {Promise<Document<T>>}
+   */
+  async act(name, action, fields = {}, options = {}) {
+    return this.#send("POST", `${this.linkOf(name)}/actions/${checkedName(action)}`, fields, options);
+  }
+
+  /**
    * Each change of these documents (or of one), once and in order, as it happens.
    *
    * @param {import("./changes.js").ChangesOptions & {name?: string}} [options]

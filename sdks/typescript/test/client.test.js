@@ -189,18 +189,40 @@ test("kinds are shown, changed and removed while the cluster runs", async () => 
   const shown = await client.kinds.show("/app/passing");
   assert.deepEqual([shown.merge, shown.retentionLimit], [["a"], 5]);
   await client.kinds.ensure(narrow);
-  await client.kinds.ensure(narrow);
   const again = await client.kinds.show("/app/passing");
-  assert.deepEqual([again.merge, again.retentionLimit], [undefined, undefined]);
-  assert.deepEqual(again.schema, narrow.schema);
-  const { documentVersion } = shown;
-  assert.equal(again.documentVersion, documentVersion + 1, "the same once more changes nothing");
+  assert.equal(again.documentVersion, shown.documentVersion, "what is not named stays");
+  await client.kinds.ensure({ ...narrow, merge: null, retentionLimit: null });
+  await client.kinds.ensure({ ...narrow, merge: null });
+  const without = await client.kinds.show("/app/passing");
+  assert.deepEqual([without.merge, without.retentionLimit], [undefined, undefined]);
+  assert.deepEqual(without.schema, narrow.schema);
+  assert.equal(without.documentVersion, shown.documentVersion + 1, "the same changes nothing");
+  const changed = await client.kinds.change("/app/passing", { documentation: null, merge: ["a"] });
+  assert.deepEqual(changed.merge, ["a"]);
   const links = (await all(client.kinds.list())).map(({ link }) => link);
   assert.ok(links.includes("/app/passing") && links.includes("/app/seats"), links.join());
-  await client.kinds.remove("/app/passing");
+  const refused = { code: "REFUSED", outcome: "notApplied" };
+  await assert.rejects(client.kinds.remove("/app/passing"), refused);
+  await client.kinds.remove("/app/passing", { withDocuments: true });
   await assert.rejects(kind.get("one"), { status: 404 });
   await client.kinds.ensure(narrow);
   assert.equal(/** @type {any} */ (await kind.get("one")).a, "x", "it is there again");
+});
+
+test("a definition does not take away what the program of a kind has said", async () => {
+  const schema = { type: "object", properties: { row: { type: "string" } } };
+  const link = "/app/served";
+  await client.kinds.create({ link, version: "2.1", handlers: ["put"], actions: ["hold"], schema });
+  await client.kinds.ensure({ link, schema });
+  const other = { type: "object" };
+  const older = { code: "OLDER_DEFINITION", outcome: "notApplied" };
+  await assert.rejects(client.kinds.ensure({ link, schema: other }), older);
+  await assert.rejects(client.kinds.ensure({ link, schema: other, version: "2.0.9" }), older);
+  const kept = await client.kinds.show(link);
+  assert.deepEqual([kept.handlers, kept.actions, kept.schema], [["put"], ["hold"], schema]);
+  await client.kinds.ensure({ link, schema: other, version: "2.10" });
+  const newer = await client.kinds.show(link);
+  assert.deepEqual([newer.actions, newer.schema, newer.version], [["hold"], other, "2.10"]);
 });
 
 test("a task is started and awaited", async () => {

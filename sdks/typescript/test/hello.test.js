@@ -196,8 +196,8 @@ test(
     ]);
     assert.equal(await nobody.ended, 1);
     assert.match(nobody.errors, /UNKNOWN_INSTANCE/);
-    const wrong = new Program([SCRIPT, "server", "--node", "https://127.0.0.1:1"]);
+    const wrong = new Program([SCRIPT, "server", "--node", "ftp://127.0.0.1:1"]);
     assert.equal(await wrong.ended, 1);
-    assert.match(wrong.errors, /asks for TLS/);
+    assert.match(wrong.errors, /is no address of a node/);
   },
 );

@@ -1,16 +1,21 @@
 /**
- * What defines a kind of documents; see "Kinds of your own" in the reference.
+ * What defines a kind of documents; see "Kinds of your own" in the reference. In `ensure` and
+ * `change`, null takes a field away.
  *
  * @typedef {object} KindDefinition
  * @property {string} link of the factory: any path but those under `/core`
- * @property {object} schema a JSON Schema
+ * @property {object | null} [schema] a JSON Schema
  * @property {string} [kind]
- * @property {string[]} [merge]
- * @property {("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[]} [options]
- * @property {number} [retentionLimit]
- * @property {number} [retentionFloor]
- * @property {number} [expiresAfterSeconds]
- * @property {string} [documentation]
+ * @property {string | null} [version] numbers ("2.1") of the program that defines it: an older one
+ *   changes nothing from then on, and is refused with `OLDER_DEFINITION`
+ * @property {string[] | null} [merge]
+ * @property {("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[] | null} [options]
+ * @property {number | null} [retentionLimit]
+ * @property {number | null} [retentionFloor]
+ * @property {number | null} [expiresAfterSeconds]
+ * @property {("create" | "put" | "patch" | "delete")[] | null} [handlers] what a program outside does
+ * @property {string[] | null} [actions] names of what it does beside that
+ * @property {string | null} [documentation]
  */
 /** Shared by a whole program: it holds connections, and the key of each write. */
 export class Client {
@@ -157,8 +162,9 @@ export class Kinds {
         bigints?: Iterable<string>;
     }): Promise<Kind<T>>;
     /**
-     * Defines a kind, or brings the one that is there (or was removed) to this definition: for the
-     * start of a program. What an earlier definition said and this one does not is taken away.
+     * Defines a kind, or changes what is named here of the one that is there (or was removed): for the
+     * start of a program. What is not named stays as it is, since somebody else may have said it, such
+     * as the program that has the kind's handlers; null takes a field away.
      *
      * @template {object} T
      * @param {KindDefinition} definition
@@ -173,23 +179,28 @@ export class Kinds {
     /** @param {string} link */
     show(link: string): Promise<import("./documents.js").Document<KindDefinition>>;
     /**
-     * Replaces the fields that are named, a schema as a whole.
+     * Replaces the fields that are named, a schema as a whole; null takes one away.
      *
      * @param {string} link
      * @param {Partial<KindDefinition>} definition
+     * @returns {Promise<import("./documents.js").Document<KindDefinition>>}
      */
     change(link: string, definition: Partial<KindDefinition>): Promise<import("./documents.js").Document<KindDefinition>>;
     /**
-     * Takes the factory away. Documents that are there stay, and are there again when it is defined
-     * again.
+     * Takes the factory away. One that has documents only if `withDocuments` says so: they stay, and are
+     * there again when it is defined again.
      *
      * @param {string} link
+     * @param {{withDocuments?: boolean}} [options]
      */
-    remove(link: string): Promise<void>;
+    remove(link: string, { withDocuments }?: {
+        withDocuments?: boolean;
+    }): Promise<void>;
     #private;
 }
 /**
- * What defines a kind of documents; see "Kinds of your own" in the reference.
+ * What defines a kind of documents; see "Kinds of your own" in the reference. In `ensure` and
+ * `change`, null takes a field away.
  */
 export type KindDefinition = {
     /**
@@ -199,14 +210,27 @@ export type KindDefinition = {
     /**
      * a JSON Schema
      */
-    schema: object;
+    schema?: object | null | undefined;
     kind?: string | undefined;
-    merge?: string[] | undefined;
-    options?: ("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[] | undefined;
-    retentionLimit?: number | undefined;
-    retentionFloor?: number | undefined;
-    expiresAfterSeconds?: number | undefined;
-    documentation?: string | undefined;
+    /**
+     * numbers ("2.1") of the program that defines it: an older one
+     * changes nothing from then on, and is refused with `OLDER_DEFINITION`
+     */
+    version?: string | null | undefined;
+    merge?: string[] | null | undefined;
+    options?: ("IDEMPOTENT_POST" | "STRICT_UPDATE_CHECKING" | "IMMUTABLE")[] | null | undefined;
+    retentionLimit?: number | null | undefined;
+    retentionFloor?: number | null | undefined;
+    expiresAfterSeconds?: number | null | undefined;
+    /**
+     * what a program outside does
+     */
+    handlers?: ("create" | "put" | "patch" | "delete")[] | null | undefined;
+    /**
+     * names of what it does beside that
+     */
+    actions?: string[] | null | undefined;
+    documentation?: string | null | undefined;
 };
 import { Kind } from "./documents.js";
 import { Changes } from "./changes.js";

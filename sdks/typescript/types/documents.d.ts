@@ -162,6 +162,16 @@ export class Kind<T extends object> {
         signal?: AbortSignal;
     }): Promise<number>;
     /**
+     * Has the program of the kind do something with a document, such as `act("A1", "hold", { who: "jane" })`.
+     *
+     * @param {string} name
+     * @param {string} action
+     * @param {object} [fields]
+     * @param {WriteOptions} [options]
+     * @returns {Promise<Document<T>>}
+     */
+    act(name: string, action: string, fields?: object, options?: WriteOptions): Promise<Document<T>>;
+    /**
      * Each change of these documents (or of one), once and in order, as it happens.
      *
      * @param {import("./changes.js").ChangesOptions & {name?: string}} [options]

@@ -95,7 +95,11 @@ fn a_definition_is_changed_and_removed_and_comes_again_with_its_documents() {
         reply.is_success().then_some(reply)
     });
     assert_eq!(taken.body["colour"], "red");
-    assert!(cluster.ask(0, &Ask::new("DELETE", &definition)).is_success());
+    let refused = cluster.ask(0, &Ask::new("DELETE", &definition));
+    assert_eq!((refused.status, refused.code()), (409, "REFUSED"), "{}", refused.body);
+    assert_eq!(refused.body["outcome"], "notApplied");
+    let remove = Ask::new("DELETE", &definition).header("Pragma", "xn-force-index-update");
+    assert!(cluster.ask(0, &remove).is_success());
     cluster.wait_for("the end of the kind", || {
         (cluster.get(1, &link).status == 404 && cluster.get(2, SEATS).status == 404).then_some(())
     });
@@ -105,6 +109,110 @@ fn a_definition_is_changed_and_removed_and_comes_again_with_its_documents() {
         let back = cluster.get(which, &link);
         assert_eq!((back.status, &back.body["row"]), (200, &json!("A")), "{}", back.body);
     }
+}
+
+/// OpenAPI, `/template`, SQL and query tasks, at a node that did not take the definition.
+#[test]
+fn what_describes_and_finds_documents_knows_a_kind_that_was_defined_just_now() {
+    let cluster = Cluster::started(3);
+    let mut definition = seats();
+    definition["actions"] = json!(["hold"]);
+    assert!(post(&cluster, 0, KINDS, &definition).is_success());
+    for (name, row, price) in [("one", "A", 3), ("two", "B", 7), ("three", "B", 12)] {
+        let body = json!({"documentSelfLink": name, "row": row, "price": price, "tags": ["x"]});
+        assert!(post(&cluster, 1, SEATS, &body).is_success());
+    }
+    for which in [2, 1, 0] {
+        let described = cluster.get(which, "/core/openapi.json").body;
+        let paths = described["paths"].as_object().expect("paths");
+        let of_kind: Vec<&String> = paths.keys().filter(|path| path.starts_with(SEATS)).collect();
+        assert!(of_kind.len() > 2 && paths.contains_key(SEATS), "{of_kind:?}");
+        let schema = &described["components"]["schemas"]["app.seats"];
+        let row = &schema["properties"]["row"];
+        assert_eq!(*row, json!({"type": "string", "x-amrita-fixed": true}), "{schema}");
+        assert_eq!(schema["required"], json!(["row"]));
+        assert_eq!(schema["properties"]["price"]["minimum"], 0);
+
+        let template = cluster.get(which, &format!("{SEATS}/template"));
+        assert_eq!(template.status, 200, "{}", template.body);
+        let names = &template.body["documentDescription"]["propertyDescriptions"];
+        assert!(names["tags"].is_object() && names["price"].is_object(), "{}", template.body);
+
+        let select = "select row, count(*), max(price) from seats group by row order by row";
+        let rows = post(&cluster, which, "/core/sql", &json!({ "sql": select }));
+        assert_eq!(rows.body["rows"], json!([["A", 1, 3], ["B", 2, 12]]), "{}", rows.body);
+
+        let clause = |name: &str, value: &str| {
+            let term = json!({"propertyName": name, "matchValue": value});
+            json!({"occurance": "MUST_OCCUR", "term": term})
+        };
+        let both = [clause("documentKind", "app:seats"), clause("row", "B")];
+        let task = json!({"taskInfo": {"isDirect": true}, "querySpec": {
+            "options": ["COUNT"], "query": {"booleanClauses": both}}});
+        let found = post(&cluster, which, "/core/query-tasks", &task);
+        assert_eq!(found.body["results"]["documentCount"], 2, "{}", found.body);
+    }
+}
+
+#[test]
+fn the_options_and_the_retention_of_a_defined_kind_hold() {
+    let cluster = Cluster::started(3);
+    let define = |link: &str, more: &Value| {
+        let mut body = json!({"link": link, "schema": {"type": "object"}});
+        let more = more.as_object().expect("an object").clone();
+        body.as_object_mut().expect("an object").extend(more);
+        let defined = post(&cluster, 0, KINDS, &body);
+        assert!(defined.is_success(), "{}", defined.body);
+        let made = post(&cluster, 1, link, &json!({"documentSelfLink": "one", "n": 0}));
+        assert!(made.is_success(), "{}", made.body);
+        format!("{link}/one")
+    };
+    let change = |link: &str, body: Value| cluster.ask(2, &Ask::new("PATCH", link).json(&body));
+
+    let strict = define("/app/strict", &json!({"options": ["STRICT_UPDATE_CHECKING"]}));
+    let refused = change(&strict, json!({"n": 1}));
+    assert_eq!((refused.status, &refused.body["outcome"]), (409, &json!("notApplied")));
+    let refused = change(&strict, json!({"n": 1, "documentVersion": 7}));
+    assert_eq!(refused.code(), "VERSION_MISMATCH", "{}", refused.body);
+    assert!(change(&strict, json!({"n": 1, "documentVersion": 0})).is_success());
+
+    let immutable = define("/app/immutable", &json!({"options": ["IMMUTABLE"]}));
+    let refused = change(&immutable, json!({"n": 1}));
+    assert_eq!((refused.status, refused.code()), (405, "METHOD_NOT_ALLOWED"));
+    let put = cluster.ask(0, &Ask::new("PUT", &immutable).json(&json!({"n": 1})));
+    assert_eq!(put.status, 405, "{}", put.body);
+    assert_eq!(cluster.get(1, &immutable).body["n"], 0);
+    let with_actions = json!({"link": "/app/other", "options": ["IMMUTABLE"], "actions": ["hold"]});
+    let refused = post(&cluster, 0, KINDS, &with_actions);
+    assert!(refused.status == 400 && refused.message().contains("IMMUTABLE"), "{}", refused.body);
+
+    let kept = define("/app/kept", &json!({"retentionLimit": 4, "retentionFloor": 2}));
+    for n in 1..=9 {
+        assert!(change(&kept, json!({ "n": n })).is_success());
+    }
+    let at = |version: u64| cluster.get(0, &format!("{kept}?documentVersion={version}"));
+    assert_eq!((at(9).status, &at(9).body["n"]), (200, &json!(9)));
+    assert_eq!((at(8).status, &at(8).body["n"]), (200, &json!(8)), "the floor stays");
+    assert_eq!((at(3).status, at(3).code()), (410, "HISTORY_GONE"), "over the limit");
+}
+
+#[test]
+fn a_definition_does_not_go_back_to_an_older_version_at_any_node() {
+    let cluster = Cluster::started(3);
+    let mut definition = seats();
+    definition["version"] = json!("2.10");
+    assert!(post(&cluster, 0, KINDS, &definition).is_success());
+    let link = format!("{KINDS}/app:seats");
+    let patch = |which, body: Value| cluster.ask(which, &Ask::new("PATCH", &link).json(&body));
+    for which in 0..3 {
+        let refused = patch(which, json!({"version": "2.9", "retentionLimit": 5}));
+        assert_eq!((refused.status, refused.code()), (409, "OLDER_DEFINITION"));
+        assert_eq!(refused.body["outcome"], "notApplied");
+    }
+    let refused = cluster.ask(1, &Ask::new("PUT", &link).json(&seats()));
+    assert_eq!(refused.code(), "OLDER_DEFINITION", "{}", refused.body);
+    assert!(patch(2, json!({"version": null})).is_success());
+    assert!(patch(2, json!({"version": "1", "retentionLimit": 5})).is_success());
 }
 
 #[test]

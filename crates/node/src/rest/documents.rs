@@ -20,6 +20,7 @@ use super::past;
 use super::plan::{Plan, action_at, action_in, check_fields, parse_body};
 use super::subscriptions;
 use super::surface::{Header, QUEUE};
+use super::undefine;
 use super::watch;
 use crate::frame::Question;
 use crate::pages::Form;
@@ -75,6 +76,9 @@ pub(super) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
         refuse_with(&request, "consistency=local", &[])?;
         check_local(&request)?;
         return local(group, &request, view).map(Plan::Respond);
+    }
+    if let Some(plan) = undefine::plan(&request)? {
+        return Ok(plan);
     }
     Ok(Plan::Ask(group, Question::Rest(request)))
 }

@@ -35,6 +35,7 @@ mod tables_queries;
 mod tables_strict;
 #[cfg(test)]
 mod tables_subscriptions;
+pub(crate) mod undefine;
 pub(crate) mod watch;
 mod who;
 #[cfg(test)]

@@ -280,7 +280,12 @@ fn schema_of(spec: &Spec) -> Value {
 
 fn schema_of_field(field: &Field) -> Value {
     if let Some(schema) = &field.schema {
-        return schema.clone();
+        let mut schema = schema.clone();
+        without_read_only(&mut schema);
+        if field.fixed {
+            schema[FIXED] = true.into();
+        }
+        return schema;
     }
     let mut schema = Map::new();
     let name = match field.field_type {
@@ -307,6 +312,24 @@ fn schema_of_field(field: &Field) -> Value {
         schema.insert("readOnly".into(), true.into());
     }
     Value::Object(schema)
+}
+
+/// A field that is set when a document is made, and does not change from then on. A definition says
+/// `readOnly` of it, which in OpenAPI means that a client does not send it at all.
+const FIXED: &str = "x-amrita-fixed";
+
+fn without_read_only(schema: &mut Value) {
+    match schema {
+        Value::Object(keywords) => {
+            keywords.retain(|name, value| name != "readOnly" || !value.is_boolean());
+            // What stands under these are values, and no schemas.
+            let is_schema = |name: &str| !["default", "examples", "enum", "const"].contains(&name);
+            let within = keywords.iter_mut().filter(|(name, _)| is_schema(name));
+            within.for_each(|(_, value)| without_read_only(value));
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_read_only),
+        _ => {}
+    }
 }
 
 fn common_schemas() -> Map<String, Value> {
@@ -431,6 +454,26 @@ mod tests {
             let pointer = reference.strip_prefix('#').unwrap();
             assert!(described.pointer(pointer).is_some(), "{reference}");
         }
+    }
+
+    /// In OpenAPI `readOnly` says that a client does not send a field, and generated clients do not.
+    #[test]
+    fn a_field_that_is_set_once_is_one_that_clients_send() {
+        let about: Value = serde_json::json!({
+            "type": "string",
+            "readOnly": true,
+            "default": { "readOnly": true },
+            "anyOf": [{ "readOnly": true, "minLength": 1 }],
+        });
+        let mut field = Field::new("row", FieldType::String);
+        (field.fixed, field.schema) = (true, Some(about));
+        let expected = serde_json::json!({
+            "type": "string",
+            "default": { "readOnly": true },
+            "anyOf": [{ "minLength": 1 }],
+            "x-amrita-fixed": true,
+        });
+        assert_eq!(schema_of_field(&field), expected);
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub(crate) enum Plan {
         look: Option<Box<Request>>,
         make: Box<Request>,
     },
+    /// Count the documents of a kind; if it has none, delete its definition.
+    Undefine {
+        count: Box<Request>,
+        delete: Box<Request>,
+    },
     /// The factory is not known here: it may be one of these, defined just now.
     Seek(Box<Request>, Vec<String>),
     /// A page of a recording of an instance that has a replica here.

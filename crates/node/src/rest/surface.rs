@@ -177,7 +177,7 @@ static DOCUMENT: Resource = Resource {
             ..verb(Method::Patch, "changes its state", Needs::Document)
         },
         Verb {
-            pragmas: &["xn-no-index-update", QUEUE],
+            pragmas: WRITE_PRAGMAS,
             headers: WRITE_HEADERS,
             ..verb(Method::Delete, "deletes it", Needs::Document)
         },

@@ -14,7 +14,7 @@ use crate::pages::Form;
 use crate::replies::directory_answer;
 
 /// A plan in a few words.
-fn shown(plan: &Plan) -> String {
+pub(super) fn shown(plan: &Plan) -> String {
     match plan {
         Plan::Respond(response) => {
             format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
@@ -46,6 +46,9 @@ fn shown(plan: &Plan) -> String {
         Plan::Subscribe { look, make } => {
             let look = look.as_ref().map_or("nothing", |look| &look.path);
             format!("subscribe after {look}: {}", String::from_utf8_lossy(&make.body))
+        }
+        Plan::Undefine { count, delete } => {
+            format!("count {}?{}, then delete {}", count.path, count.query, delete.path)
         }
         Plan::Seek(request, factories) => {
             format!("seek {} for {}", factories.join(" or "), request.path)
@@ -388,6 +391,8 @@ fn pragmas_and_headers() {
     for (line, name, is_known) in [
         ("POST /core/things", "xn-force-index-update", true),
         ("DELETE /core/things/one", "xn-no-index-update", true),
+        ("DELETE /core/things/one", "xn-force-index-update", false),
+        ("DELETE /core/factories/app:seats", "xn-force-index-update", true),
         ("GET /core/things/one", "xn-queue", true),
         ("POST /core/things", "xn-from-migration", false),
         ("PATCH /core/things/one", "xn-force-index-update", false),

@@ -1,13 +1,14 @@
 //! Which call goes where, and what becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use protocol::service::{Answer, Call, FromNode, Serve, VERSION};
+use protocol::service::{Answer, Call, FromNode, Has, Serve, VERSION};
 use protocol::{Code, GroupId, Problem, ReplicaId, links};
 use services::{Catalogue, PartitionEvent, Said};
 
 use super::copies::{Copies, FRAME_BYTES_MAX, Heard, LetGo};
+use super::lines::{Line, Lines, Wanted};
 use super::words::{CallOutcome, KindPrograms, ServiceFrame, ServiceWork};
 use crate::frame::Frame;
 use crate::io::{Level, Output};
@@ -58,7 +59,7 @@ enum At {
 
 struct Pending {
     asker: Asker,
-    factory: String,
+    wanted: Wanted,
     call: Call,
     until: u64,
     /// How many copies have failed at it.
@@ -68,8 +69,8 @@ struct Pending {
 
 #[derive(Default)]
 struct Elsewhere {
-    /// The factories that it has copies for.
-    kinds: BTreeSet<String>,
+    /// What its copies have, by the factories of their kinds.
+    kinds: BTreeMap<String, Has>,
     /// The last call that it was given: of those that have as few, the one that waits longest is
     /// next.
     given: u64,
@@ -79,25 +80,48 @@ struct Elsewhere {
 pub(crate) struct Serving {
     copies: Copies,
     calls: BTreeMap<u64, Pending>,
-    /// The calls of each kind that are nowhere, in their order.
-    waiting: BTreeMap<String, VecDeque<u64>>,
+    /// The calls that are nowhere.
+    waiting: Lines,
     bytes: usize,
     /// The number that was given out last. Each try of a call has its own, so that the answer to an
     /// earlier one is known.
     last: u64,
     /// The other nodes that have copies.
     elsewhere: BTreeMap<ReplicaId, Elsewhere>,
-    /// When the last copy of a kind has gone.
+    /// When the last copy of a kind has gone, or the last one that had some handler of it.
     gone: BTreeMap<String, u64>,
     /// What the other nodes were told last, and when they are told again.
-    announced: BTreeSet<String>,
+    announced: BTreeMap<String, Has>,
     announce_at: u64,
+}
+
+impl Elsewhere {
+    fn has(&self, wanted: &Wanted) -> bool {
+        self.kinds.get(&wanted.factory).is_some_and(|has| wanted.is_in(has))
+    }
+}
+
+/// Which of a copy's calls may have been too much for it.
+#[derive(Clone, Copy, Debug)]
+enum Blame {
+    /// Any, unless it is known which.
+    All,
+    None,
 }
 
 impl Pending {
     fn new(asker: Asker, call: Call, until: u64, tries: u8) -> Self {
-        let factory = links::split(&call.link).map_or("", |(factory, _)| factory).to_owned();
-        Self { asker, factory, call, until, tries, at: At::Waiting }
+        let factory = links::split(&call.link).map_or("", |(factory, _)| factory);
+        let wanted = Wanted::of(factory, &call);
+        Self { asker, wanted, call, until, tries, at: At::Waiting }
+    }
+
+    fn factory(&self) -> &str {
+        &self.wanted.factory
+    }
+
+    fn line(&self) -> Line {
+        Line { wanted: self.wanted.clone(), is_suspect: self.tries > 0 }
     }
 
     fn bytes(&self) -> usize {
@@ -147,6 +171,11 @@ impl Serving {
 
     /// Its connection has ended.
     pub(crate) fn closed(&mut self, program: u64, now: u64, effects: &mut Effects) {
+        self.end(program, Blame::All, now, effects);
+    }
+
+    /// A copy is gone, and its calls are made again.
+    fn end(&mut self, program: u64, blame: Blame, now: u64, effects: &mut Effects) {
         let Some((copy, calls)) = self.copies.remove(program) else { return };
         if !calls.is_empty() {
             let text = format!(
@@ -159,7 +188,11 @@ impl Serving {
         }
         self.announce(now, effects);
         for call in calls.into_iter().rev() {
-            self.again(call, 1, effects);
+            let is_blamed = match blame {
+                Blame::All => copy.blamed.is_none_or(|blamed| blamed == call),
+                Blame::None => false,
+            };
+            self.again(call, u8::from(is_blamed), effects);
         }
         self.dispatch_all(effects);
     }
@@ -171,49 +204,52 @@ impl Serving {
         tell(program, &FromNode::Error { code: code.into(), text }, effects);
         effects.outputs.push(Output::ProgramClose { program });
         effects.push(Work::ProgramGone(program));
-        self.closed(program, now, effects);
+        let blame = match code {
+            // What was late has ended, and the others cannot help it.
+            "LATE" | "UNKNOWN_KIND" | "BUSY" => Blame::None,
+            _ => Blame::All,
+        };
+        self.end(program, blame, now, effects);
     }
 
-    /// Tells the other nodes if the kinds that are served here have changed.
+    /// Tells the other nodes if what is served here has changed.
     fn announce(&mut self, now: u64, effects: &mut Effects) {
-        let factories = self.copies.factories();
-        if factories == self.announced {
+        let kinds = self.copies.kinds();
+        if kinds == self.announced {
             return;
         }
-        for gone in self.announced.difference(&factories) {
-            self.gone.insert(gone.clone(), now);
+        for gone in less(&self.announced, &kinds) {
+            self.gone.insert(gone, now);
         }
-        self.announced = factories;
+        self.announced = kinds;
         self.announce_again(now, effects);
     }
 
     fn announce_again(&mut self, now: u64, effects: &mut Effects) {
         self.announce_at = now + ANNOUNCE_MICROS;
-        effects.service(ServiceWork::Tell(self.announced.iter().cloned().collect()));
+        effects.service(ServiceWork::Tell(self.announced.clone()));
     }
 
     // Other nodes.
 
     /// There is a (new) link to a node. What was sent on the one before may be lost.
     pub(crate) fn reached(&mut self, replica: ReplicaId, effects: &mut Effects) {
-        let kinds = self.announced.iter().cloned().collect();
-        let frame = ServiceFrame::Serves(kinds);
+        let frame = ServiceFrame::Serves(self.announced.clone());
         effects.outbox.send(replica, Frame::Service(Box::new(frame)));
         self.take_back(replica, effects);
     }
 
-    /// A node says which kinds it has copies for.
+    /// A node says what its copies have.
     pub(crate) fn serves(
         &mut self,
         replica: ReplicaId,
-        kinds: Vec<String>,
+        kinds: BTreeMap<String, Has>,
         now: u64,
         effects: &mut Effects,
     ) {
-        let kinds: BTreeSet<String> = kinds.into_iter().collect();
         let known = self.elsewhere.entry(replica).or_default();
-        for gone in known.kinds.difference(&kinds) {
-            self.gone.insert(gone.clone(), now);
+        for gone in less(&known.kinds, &kinds) {
+            self.gone.insert(gone, now);
         }
         known.kinds = kinds;
         self.dispatch_all(effects);
@@ -221,7 +257,7 @@ impl Serving {
 
     /// No link leads to a node any more.
     pub(crate) fn lost(&mut self, replica: ReplicaId, now: u64, effects: &mut Effects) {
-        for kind in self.elsewhere.remove(&replica).unwrap_or_default().kinds {
+        for kind in self.elsewhere.remove(&replica).unwrap_or_default().kinds.into_keys() {
             self.gone.insert(kind, now);
         }
         // It asks again, whoever owns by then.
@@ -277,7 +313,7 @@ impl Serving {
             let text = format!(
                 "too many calls of programs wait at this node, and those of {} are slower than \
                  their callers: attach more copies",
-                pending.factory
+                pending.factory()
             );
             let outcome = CallOutcome::Failed(Problem::new(Code::Busy, text));
             return finish(pending, outcome, effects);
@@ -285,70 +321,111 @@ impl Serving {
         if let Some(outcome) = self.nobody(&pending, now) {
             return finish(pending, outcome, effects);
         }
-        let factory = pending.factory.clone();
+        let line = pending.line();
         self.bytes += pending.bytes();
         self.last += 1;
         self.calls.insert(self.last, pending);
-        self.waiting.entry(factory.clone()).or_default().push_back(self.last);
-        self.dispatch(&factory, effects);
+        self.waiting.push_back(line.clone(), self.last);
+        self.dispatch(&line.wanted.factory, effects);
     }
 
     /// Nobody is there to be asked, and nobody has been for a while.
     fn nobody(&self, pending: &Pending, now: u64) -> Option<CallOutcome> {
-        let factory = &pending.factory;
-        if self.copies.has(factory) {
+        let (wanted, factory) = (&pending.wanted, pending.factory());
+        if self.copies.has(wanted) {
             return None;
         }
         if matches!(pending.asker, Asker::Node { .. }) {
             return Some(CallOutcome::NoCopy { tries: pending.tries });
         }
-        let is_elsewhere = self.elsewhere.values().any(|it| it.kinds.contains(factory));
-        let comes_back =
-            self.gone.get(factory).is_some_and(|gone| now.saturating_sub(*gone) < GONE_MICROS);
-        if is_elsewhere || comes_back {
+        let is_recent = |since: u64| now.saturating_sub(since) < GONE_MICROS;
+        let is_elsewhere = self.elsewhere.values().any(|it| it.has(wanted));
+        if is_elsewhere || self.gone.get(factory).is_some_and(|gone| is_recent(*gone)) {
             return None;
         }
-        let text = format!(
-            "the handlers of {factory} are in a program, and none is attached to any node: start \
-             one, such as 'python3 PROGRAM.py' with its @service(\"{factory}\"), beside a node"
-        );
+        let text = if self.elsewhere.values().any(|it| it.kinds.contains_key(factory))
+            || self.announced.contains_key(factory)
+        {
+            // The version that has it may be on its way.
+            if is_recent(pending.until.saturating_sub(CALL_MICROS_MAX)) {
+                return None;
+            }
+            let versions: Vec<&str> = self.copies.versions(factory).into_iter().collect();
+            format!(
+                "the programs of {factory} that are attached have not got {} (those at this node \
+                 have the versions: '{}'): start one that has it beside a node",
+                wanted.name(),
+                versions.join("', '")
+            )
+        } else {
+            format!(
+                "the handlers of {factory} are in a program, and none is attached to any node: \
+                 start one, such as 'python3 PROGRAM.py' with its Service(\"{factory}\", ...), \
+                 beside a node"
+            )
+        };
         Some(CallOutcome::Failed(Problem::new(Code::NoProgram, text)))
     }
 
     /// Gives calls to copies as far as there is room.
     fn dispatch(&mut self, factory: &str, effects: &mut Effects) {
-        while self.dispatch_one(factory, effects) {}
-        if self.waiting.get(factory).is_some_and(VecDeque::is_empty) {
-            self.waiting.remove(factory);
+        loop {
+            let mut lines = self.waiting.of_kind(factory);
+            // Those that must go alone before all others, or they would never find a copy that is
+            // free; then those that have least time.
+            let order = |(line, first): &(Line, u64)| (!line.is_suspect, self.calls[first].until);
+            lines.sort_by_key(order);
+            let mut kept_free = BTreeSet::new();
+            if !lines.iter().any(|(line, _)| self.dispatch_one(line, &mut kept_free, effects)) {
+                return;
+            }
         }
     }
 
     fn dispatch_all(&mut self, effects: &mut Effects) {
-        for factory in self.waiting.keys().cloned().collect::<Vec<_>>() {
+        for factory in self.waiting.factories() {
             self.dispatch(&factory, effects);
         }
     }
 
-    fn dispatch_one(&mut self, factory: &str, effects: &mut Effects) -> bool {
-        let Some(first) = self.waiting.get(factory).and_then(|line| line.front().copied()) else {
-            return false;
-        };
+    /// `kept_free`: the copies that others wait for until they have nothing to do.
+    fn dispatch_one(
+        &mut self,
+        line: &Line,
+        kept_free: &mut BTreeSet<u64>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(first) = self.waiting.of(line).next() else { return false };
         let bytes = self.calls[&first].bytes();
-        if let Some(program) = self.copies.with_room(factory, bytes) {
-            self.waiting.entry(factory.to_owned()).or_default().pop_front();
-            self.copies.give(program, first, bytes);
+        let (copy, free_soon) = match line.is_suspect {
+            false => (self.copies.with_room(&line.wanted, bytes, kept_free), None),
+            true => match self.copies.free_first(&line.wanted, kept_free) {
+                Some((program, true)) => (Some(program), None),
+                other => (None, other.map(|(program, _)| program)),
+            },
+        };
+        if let Some(program) = copy {
+            self.waiting.remove(line, first);
+            self.copies.give(program, first, bytes, line.is_suspect);
             let pending = self.calls.get_mut(&first).expect("what waits is there");
             pending.at = At::Copy(program);
             let call = pending.call.clone();
             tell(program, &FromNode::Call { number: first, call }, effects);
             return true;
         }
-        let Some(replica) = self.node_with_room(factory) else { return false };
-        let line = self.waiting.entry(factory.to_owned()).or_default();
+        if self.pass_on(line, effects) {
+            return true;
+        }
+        kept_free.extend(free_soon);
+        false
+    }
+
+    fn pass_on(&mut self, line: &Line, effects: &mut Effects) -> bool {
+        let Some(replica) = self.node_with_room(&line.wanted) else { return false };
         // What another node has passed on is passed on no further.
         let own = |number: &u64| matches!(self.calls[number].asker, Asker::Leader { .. });
-        let Some(place) = line.iter().position(own) else { return false };
-        let number = line.remove(place).expect("it was found there");
+        let Some(number) = self.waiting.of(line).find(own) else { return false };
+        self.waiting.remove(line, number);
         let pending = self.calls.get_mut(&number).expect("what waits is there");
         pending.at = At::Node(replica);
         self.elsewhere.entry(replica).or_default().given = number;
@@ -357,10 +434,10 @@ impl Serving {
     }
 
     /// The node that has copies and the fewest calls of this one's.
-    fn node_with_room(&self, factory: &str) -> Option<ReplicaId> {
+    fn node_with_room(&self, wanted: &Wanted) -> Option<ReplicaId> {
         let mut counts: BTreeMap<ReplicaId, (usize, u64)> = BTreeMap::new();
         for (replica, known) in &self.elsewhere {
-            if known.kinds.contains(factory) {
+            if known.has(wanted) {
                 counts.insert(*replica, (0, known.given));
             }
         }
@@ -387,10 +464,8 @@ impl Serving {
     fn remove(&mut self, number: u64) -> Option<Pending> {
         let pending = self.calls.remove(&number)?;
         self.bytes -= pending.bytes();
-        if pending.at == At::Waiting
-            && let Some(line) = self.waiting.get_mut(&pending.factory)
-        {
-            line.retain(|other| *other != number);
+        if pending.at == At::Waiting {
+            self.waiting.remove(&pending.line(), number);
         }
         Some(pending)
     }
@@ -416,9 +491,9 @@ impl Serving {
         };
         if let CallOutcome::NoCopy { tries } = outcome {
             let failed = tries.saturating_sub(pending.tries);
-            let factory = pending.factory.clone();
+            let factory = pending.factory().to_owned();
             if let Some(known) = self.elsewhere.get_mut(&from)
-                && known.kinds.remove(&factory)
+                && known.kinds.remove(&factory).is_some()
             {
                 self.gone.insert(factory, now);
             }
@@ -437,19 +512,22 @@ impl Serving {
             let text = format!(
                 "{TRIES_MAX} programs of {} have died of this, or have answered with nonsense: see \
                  what they have printed. Nothing was written",
-                pending.factory
+                pending.factory()
             );
             let outcome = CallOutcome::Failed(Problem::new(Code::ProgramFailed, text));
             return finish(pending, outcome, effects);
         }
-        if matches!(pending.asker, Asker::Node { .. }) && !self.copies.has(&pending.factory) {
+        if matches!(pending.asker, Asker::Node { .. }) && !self.copies.has(&pending.wanted) {
             let outcome = CallOutcome::NoCopy { tries: pending.tries };
             return finish(pending, outcome, effects);
         }
         pending.at = At::Waiting;
         self.bytes += pending.bytes();
         self.last += 1;
-        self.waiting.entry(pending.factory.clone()).or_default().push_front(self.last);
+        let (line, tries) = (pending.line(), pending.tries);
+        // Of those that copies may die of, the likeliest is last: the others are soon done.
+        let is_behind = |other: u64| self.calls[&other].tries >= tries;
+        self.waiting.insert(line, self.last, is_behind);
         self.calls.insert(self.last, pending);
     }
 
@@ -485,7 +563,7 @@ impl Serving {
         for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
             let Some(pending) = self.remove(number) else { continue };
             let seconds = CALL_MICROS_MAX / 1_000_000;
-            let (factory, link) = (&pending.factory, &pending.call.link);
+            let (factory, link) = (pending.factory(), &pending.call.link);
             let (at, text) = (
                 pending.at,
                 format!(
@@ -504,9 +582,9 @@ impl Serving {
     /// Ends the calls that wait for nobody.
     fn end_alone(&mut self, now: u64, effects: &mut Effects) {
         let mut ended = Vec::new();
-        for number in self.waiting.values().flatten() {
-            if let Some(outcome) = self.nobody(&self.calls[number], now) {
-                ended.push((*number, outcome));
+        for number in self.waiting.all() {
+            if let Some(outcome) = self.nobody(&self.calls[&number], now) {
+                ended.push((number, outcome));
             }
         }
         for (number, outcome) in ended {
@@ -514,7 +592,6 @@ impl Serving {
                 finish(pending, outcome, effects);
             }
         }
-        self.waiting.retain(|_, line| !line.is_empty());
     }
 
     // For people.
@@ -527,7 +604,7 @@ impl Serving {
             kind.here.push((copy.version.clone(), copy.calls()));
         }
         for (replica, elsewhere) in &self.elsewhere {
-            for factory in &elsewhere.kinds {
+            for factory in elsewhere.kinds.keys() {
                 kinds.entry(factory.clone()).or_default().nodes.push(*replica);
             }
         }
@@ -561,6 +638,13 @@ fn check(serve: &Serve, catalogue: &Catalogue) -> Result<(), LetGo> {
         return Err(LetGo("NO_HANDLERS", text));
     }
     Ok(())
+}
+
+/// The kinds of which something is gone.
+fn less(before: &BTreeMap<String, Has>, now: &BTreeMap<String, Has>) -> Vec<String> {
+    let is_less =
+        |(factory, had): &(&String, &Has)| now.get(*factory).is_none_or(|has| !has.has_all_of(had));
+    before.iter().filter(is_less).map(|(factory, _)| factory.clone()).collect()
 }
 
 fn tell(program: u64, frame: &FromNode, effects: &mut Effects) {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::split_frame;
-use protocol::service::{Answer, FromNode, FromProgram, Serve};
+use protocol::service::{Answer, FromNode, FromProgram, Has, Serve};
 use serde::de::IgnoredAny;
+
+use super::lines::Wanted;
 
 /// The longest frame of such a program, in bytes: the largest state that there may be, and its head.
 pub(crate) const FRAME_BYTES_MAX: usize = 9 << 20;
@@ -35,9 +37,14 @@ const LOOKED_THROUGH_BYTES: usize = 64 << 10;
 pub(crate) struct Copy {
     pub(crate) factory: String,
     pub(crate) version: String,
+    has: Has,
     calls_max: usize,
     /// The calls that it has, with their bytes.
     calls: BTreeMap<u64, usize>,
+    /// Copies have failed at the call that it has: it gets no other one beside it.
+    is_alone: bool,
+    /// The call that it has answered with nonsense.
+    pub(super) blamed: Option<u64>,
     /// The last call that it was given: of those that have as few, the one that waits longest is
     /// next.
     given: u64,
@@ -83,8 +90,11 @@ impl Copies {
         let copy = Copy {
             factory: serve.factory,
             version: serve.program_version,
+            has: serve.has,
             calls_max: calls_max.clamp(1, CALLS_PER_COPY_MAX),
             calls: BTreeMap::new(),
+            is_alone: false,
+            blamed: None,
             given: 0,
             half: BytesMut::new(),
             is_leaving: false,
@@ -124,27 +134,61 @@ impl Copies {
         Ok(())
     }
 
-    /// The copy that takes a call of that many bytes: the one with the fewest.
-    pub(crate) fn with_room(&self, factory: &str, bytes: usize) -> Option<u64> {
-        let fits = |copy: &&Copy| copy.factory == factory && copy.has_room(bytes);
-        let copies = self.copies.iter().filter(|(_, copy)| fits(copy));
+    /// The copy that takes a call of that many bytes, but for those that are kept free: the one
+    /// with the fewest calls.
+    pub(super) fn with_room(
+        &self,
+        wanted: &Wanted,
+        bytes: usize,
+        kept_free: &BTreeSet<u64>,
+    ) -> Option<u64> {
+        let fits = |program: u64, copy: &Copy| {
+            copy.serves(wanted) && copy.has_room(bytes) && !kept_free.contains(&program)
+        };
+        self.with_fewest(fits)
+    }
+
+    /// The copy that would be free first for a call that goes alone, and whether it is free.
+    pub(super) fn free_first(
+        &self,
+        wanted: &Wanted,
+        kept_free: &BTreeSet<u64>,
+    ) -> Option<(u64, bool)> {
+        let fits = |program: u64, copy: &Copy| copy.serves(wanted) && !kept_free.contains(&program);
+        let program = self.with_fewest(fits)?;
+        Some((program, self.copies[&program].calls.is_empty()))
+    }
+
+    fn with_fewest(&self, fits: impl Fn(u64, &Copy) -> bool) -> Option<u64> {
+        let copies = self.copies.iter().filter(|(program, copy)| fits(**program, copy));
         copies.min_by_key(|(_, copy)| (copy.calls.len(), copy.given)).map(|(program, _)| *program)
     }
 
-    pub(crate) fn give(&mut self, program: u64, call: u64, bytes: usize) {
+    pub(super) fn give(&mut self, program: u64, call: u64, bytes: usize, is_suspect: bool) {
         let copy = self.copies.get_mut(&program).expect("it has room, so it is there");
+        assert!(!is_suspect || copy.calls.is_empty(), "a call that may be deadly goes alone");
         copy.calls.insert(call, bytes);
+        copy.is_alone = is_suspect;
         copy.given = call;
     }
 
-    /// The factories of all that take calls.
-    pub(crate) fn factories(&self) -> BTreeSet<String> {
-        let here = self.copies.values().filter(|copy| !copy.is_leaving);
-        here.map(|copy| copy.factory.clone()).collect()
+    /// What those that take calls have, by the factories of their kinds.
+    pub(super) fn kinds(&self) -> BTreeMap<String, Has> {
+        let mut kinds: BTreeMap<String, Has> = BTreeMap::new();
+        for copy in self.copies.values().filter(|copy| !copy.is_leaving) {
+            kinds.entry(copy.factory.clone()).or_default().add(&copy.has);
+        }
+        kinds
     }
 
-    pub(crate) fn has(&self, factory: &str) -> bool {
-        self.copies.values().any(|copy| copy.factory == factory && !copy.is_leaving)
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        self.copies.values().any(|copy| copy.serves(wanted))
+    }
+
+    /// The versions of the programs that serve a kind, whatever they have.
+    pub(super) fn versions(&self, factory: &str) -> BTreeSet<&str> {
+        let here = self.copies.values().filter(|copy| copy.factory == factory);
+        here.filter(|copy| !copy.is_leaving).map(|copy| copy.version.as_str()).collect()
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Copy> {
@@ -180,7 +224,12 @@ impl Copy {
     fn has_room(&self, bytes: usize) -> bool {
         let held: usize = self.calls.values().sum();
         let fits = self.calls.is_empty() || held + bytes <= CALL_BYTES_PER_COPY_MAX;
-        fits && self.calls.len() < self.calls_max && !self.is_leaving
+        let is_kept = self.is_alone && !self.calls.is_empty();
+        fits && self.calls.len() < self.calls_max && !is_kept
+    }
+
+    fn serves(&self, wanted: &Wanted) -> bool {
+        self.factory == wanted.factory && wanted.is_in(&self.has) && !self.is_leaving
     }
 
     pub(crate) fn calls(&self) -> usize {
@@ -202,6 +251,7 @@ impl Copy {
                     if !is_answer(&answer) {
                         // It goes to another copy.
                         self.calls.insert(call, 0);
+                        self.blamed = Some(call);
                         let text = format!("the answer to call {call} is no JSON object");
                         return Err(LetGo("BAD_ANSWER", text));
                     }

@@ -4,6 +4,7 @@
 
 mod calls;
 mod copies;
+mod lines;
 #[cfg(test)]
 mod tests;
 pub(crate) mod words;

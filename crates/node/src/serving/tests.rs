@@ -1,8 +1,10 @@
 //! Calls and copies by tables: who is asked, and what becomes of it.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::split_frame;
-use protocol::service::{Answer, Call, FromNode, FromProgram, Handler, Serve};
+use protocol::service::{Answer, Call, FromNode, FromProgram, Handler, Has, Serve};
 use protocol::{Action, Body, Code, Document, GroupId, Moment, ReplicaId, Term, links};
 use services::{Catalogue, PartitionEvent, Said};
 
@@ -24,7 +26,7 @@ struct World {
     invocations: u64,
     effects: Effects,
     /// What the others were told last, and how often they were told it again.
-    told: Vec<String>,
+    told: BTreeMap<String, Has>,
     told_again: usize,
 }
 
@@ -70,6 +72,21 @@ fn call(name: &str, bytes: usize) -> Call {
     }
 }
 
+fn call_of(handler: Handler, action: &str, name: &str) -> Call {
+    Call { handler, action: action.into(), ..call(name, 0) }
+}
+
+fn has(handlers: &[Handler], actions: &[&str]) -> Has {
+    Has {
+        handlers: handlers.iter().copied().collect(),
+        actions: actions.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+fn patch() -> Has {
+    has(&[Handler::Patch], &[])
+}
+
 fn state() -> Answer {
     Answer::State(Bytes::from_static(b"{\"a\":1}"))
 }
@@ -80,17 +97,28 @@ impl World {
         catalogue.define(&definition(SEATS, r#","handlers":["patch"]"#));
         catalogue.define(&definition("/app/plain", ""));
         let (serving, effects) = (Serving::default(), Effects::default());
-        let (now, told) = (SECOND, Vec::new());
+        let (now, told) = (SECOND, BTreeMap::new());
         Self { serving, catalogue, now, invocations: 0, effects, told, told_again: 0 }
     }
 
     fn serve(&mut self, program: u64, factory: &str, calls_max: u64) -> Result<(), &'static str> {
+        self.serve_with(program, factory, calls_max, has(&[Handler::Patch], &[]))
+    }
+
+    fn serve_with(
+        &mut self,
+        program: u64,
+        factory: &str,
+        calls_max: u64,
+        has: Has,
+    ) -> Result<(), &'static str> {
         let serve = Serve {
             version_min: 1,
-            version_max: 1,
+            version_max: 2,
             factory: factory.into(),
             program_version: "1".into(),
             calls_max,
+            has,
         };
         let known = ("n1", &self.catalogue, self.now);
         self.serving.attach(program, serve, known, &mut self.effects).map_err(|why| why.0)
@@ -102,14 +130,30 @@ impl World {
         self.seen()
     }
 
+    fn copy_with(&mut self, program: u64, calls_max: u64, has: Has) -> Vec<Seen> {
+        self.serve_with(program, SEATS, calls_max, has).expect("the kind is there");
+        self.seen()
+    }
+
     fn ask(&mut self, name: &str) -> Vec<Seen> {
         self.ask_with(name, 0)
     }
 
     fn ask_with(&mut self, name: &str, bytes: usize) -> Vec<Seen> {
+        self.ask_call(call(name, bytes))
+    }
+
+    fn ask_call(&mut self, call: Call) -> Vec<Seen> {
         self.invocations += 1;
         let from = (GroupId(1), 1, self.invocations);
-        self.serving.ask(from, call(name, bytes), self.now, &mut self.effects);
+        self.serving.ask(from, call, self.now, &mut self.effects);
+        self.seen()
+    }
+
+    /// Another node says that it has copies.
+    fn node_serves(&mut self, replica: ReplicaId, has: Has) -> Vec<Seen> {
+        let kinds = [(SEATS.to_owned(), has)].into();
+        self.serving.serves(replica, kinds, self.now, &mut self.effects);
         self.seen()
     }
 
@@ -178,7 +222,7 @@ impl World {
                     ServiceWork::Tell(kinds) if kinds == self.told => self.told_again += 1,
                     ServiceWork::Tell(kinds) => {
                         self.told.clone_from(&kinds);
-                        seen.push(Seen::Told(kinds));
+                        seen.push(Seen::Told(kinds.into_keys().collect()));
                     }
                     other => panic!("{other:?}"),
                 },
@@ -245,8 +289,9 @@ fn copies_that_have_nothing_to_do_take_turns() {
     }
 }
 
+/// Any of them may have been too much for it.
 #[test]
-fn the_calls_of_a_copy_that_dies_go_to_another_one_in_their_order() {
+fn the_calls_of_a_copy_that_dies_go_to_others_one_by_one_in_their_order() {
     let mut world = World::new();
     world.copy(1, 2);
     world.ask("a");
@@ -254,9 +299,143 @@ fn the_calls_of_a_copy_that_dies_go_to_another_one_in_their_order() {
     world.ask("c");
     assert_eq!(world.closes(1), [told(&[])]);
     let seen = world.copy(2, 9);
-    let again = [calls(2, 5, "a"), calls(2, 4, "b"), calls(2, 3, "c")];
-    assert!(again.iter().all(|call| seen.contains(call)), "{seen:?}");
+    assert_eq!(seen, [Seen::Welcome(2), calls(2, 5, "a"), told(&[SEATS])]);
+    assert_eq!(world.ask("d"), [], "the copy is for 'a' alone");
+    let seen = world.copy(3, 9);
+    assert_eq!(seen, [Seen::Welcome(3), calls(3, 4, "b")]);
+    assert_eq!(world.copy(4, 9), [Seen::Welcome(4), calls(4, 3, "c"), calls(4, 6, "d")]);
     assert_eq!(world.answers(2, 5, state()), [answered(1, "ok")]);
+    assert_eq!(world.ask("e"), [calls(2, 7, "e")], "it takes others again");
+}
+
+/// One copy that is started anew each time, and one call that no copy survives.
+#[test]
+fn the_innocent_calls_of_a_copy_that_dies_are_all_answered() {
+    let mut world = World::new();
+    let names = ["a", "b", "c", "deadly", "e", "f", "g", "h"];
+    world.copy(1, 8);
+    for (name, number) in names.into_iter().zip(1..) {
+        assert_eq!(world.ask(name), [calls(1, number, name)]);
+    }
+    let mut program = 1;
+    let mut seen = world.closes(program);
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < names.len() {
+        let mut given = Vec::new();
+        for one in std::mem::take(&mut seen) {
+            match one {
+                Seen::Call(_, number, name) => given.push((number, name)),
+                Seen::Answered(invocation, what) => drop(outcomes.insert(invocation, what)),
+                _ => {}
+            }
+        }
+        match &given[..] {
+            [] if outcomes.len() < names.len() => {
+                program += 1;
+                seen = world.copy(program, 8);
+            }
+            [] => {}
+            [(_, name)] if name == "deadly" => seen = world.closes(program),
+            [(number, _)] => seen = world.answers(program, *number, state()),
+            _ => panic!("{given:?} went together"),
+        }
+    }
+    assert_eq!(program, 3, "it has died in company, and twice alone");
+    for (name, invocation) in names.into_iter().zip(1..) {
+        let expected = if name == "deadly" { "PROGRAM_FAILED" } else { "ok" };
+        assert_eq!(outcomes[&invocation], expected, "{name}");
+    }
+}
+
+#[test]
+fn only_the_call_that_was_answered_with_nonsense_is_blamed() {
+    let mut world = World::new();
+    world.copy(1, 2);
+    world.ask("a");
+    world.ask("b");
+    let nonsense = Answer::State(Bytes::from_static(b"{\"a\":"));
+    assert_eq!(world.answers(1, 2, nonsense), [let_go(1, "BAD_ANSWER"), told(&[])]);
+    let seen = world.copy(2, 2);
+    assert_eq!(seen, [Seen::Welcome(2), calls(2, 3, "b"), told(&[SEATS])], "alone");
+    assert_eq!(world.answers(2, 3, state()), [calls(2, 4, "a"), answered(2, "ok")]);
+    assert_eq!(world.ask("c"), [calls(2, 5, "c")], "'a' is an ordinary call");
+}
+
+#[test]
+fn the_calls_beside_one_that_is_late_are_not_blamed() {
+    let mut world = World::new();
+    world.copy(1, 3);
+    world.ask("a");
+    for _ in 0..4 {
+        world.waits(SECOND);
+        world.says(1, &FromProgram::Pong { number: 1 });
+    }
+    world.ask("b");
+    world.ask("c");
+    for _ in 0..3 {
+        world.waits(SECOND);
+        world.says(1, &FromProgram::Pong { number: 1 });
+    }
+    assert_eq!(world.waits(SECOND), [let_go(1, "LATE"), answered(1, "TIMEOUT"), told(&[])]);
+    let seen = world.copy(2, 3);
+    let together = [calls(2, 5, "b"), calls(2, 4, "c")];
+    assert!(together.iter().all(|call| seen.contains(call)), "{seen:?}");
+}
+
+/// Otherwise it would wait for as long as there are others.
+#[test]
+fn a_copy_is_kept_free_for_a_call_that_goes_alone() {
+    let mut world = World::new();
+    world.copy(1, 2);
+    world.copy(2, 2);
+    assert_eq!(world.ask("a"), [calls(1, 1, "a")]);
+    assert_eq!(world.ask("b"), [calls(2, 2, "b")]);
+    assert_eq!(world.closes(1), [], "the other copy has a call");
+    assert_eq!(world.ask("c"), []);
+    assert_eq!(world.answers(2, 2, state()), [calls(2, 3, "a"), answered(2, "ok")]);
+    assert_eq!(world.copy(3, 2), [Seen::Welcome(3), calls(3, 4, "c")]);
+    assert_eq!(world.answers(2, 3, state()), [answered(1, "ok")]);
+}
+
+#[test]
+fn a_copy_is_asked_only_for_what_it_has() {
+    let mut world = World::new();
+    let delete = |name: &str| call_of(Handler::Delete, "", name);
+    let hold = |name: &str| call_of(Handler::Action, "hold", name);
+    world.copy_with(1, 9, patch());
+    let seen = world.copy_with(2, 1, has(&[Handler::Patch, Handler::Delete], &["hold"]));
+    assert_eq!(seen, [Seen::Welcome(2), told(&[SEATS])], "the other nodes hear of it");
+    assert_eq!(world.ask_call(delete("a")), [calls(2, 1, "a")]);
+    assert_eq!(world.ask_call(delete("b")), [], "it has no room");
+    assert_eq!(world.ask_call(hold("c")), []);
+    assert_eq!(world.ask("d"), [calls(1, 4, "d")], "which holds up nobody else");
+    assert_eq!(world.answers(2, 1, state()), [calls(2, 2, "b"), answered(1, "ok")]);
+    assert_eq!(world.answers(2, 2, state()), [calls(2, 3, "c"), answered(2, "ok")]);
+    assert_eq!(world.ask_call(call_of(Handler::Action, "fly", "e")), [], "it may come");
+    world.says(2, &FromProgram::Leave);
+    assert_eq!(world.ask_call(hold("f")), []);
+    for _ in 0..2 {
+        world.says(1, &FromProgram::Pong { number: 1 });
+        world.says(2, &FromProgram::Pong { number: 1 });
+        assert_eq!(world.waits(SECOND), []);
+    }
+    world.says(1, &FromProgram::Pong { number: 1 });
+    world.says(2, &FromProgram::Pong { number: 1 });
+    let seen = world.waits(SECOND);
+    assert_eq!(seen, [answered(5, "NO_PROGRAM"), answered(6, "NO_PROGRAM")]);
+}
+
+#[test]
+fn another_node_is_asked_only_for_what_its_copies_have() {
+    let mut world = World::new();
+    let n3 = ReplicaId(3);
+    world.node_serves(N2, patch());
+    world.node_serves(n3, has(&[Handler::Delete], &[]));
+    assert_eq!(world.ask_call(call_of(Handler::Delete, "", "a")), [Seen::PassedOn(n3, 1)]);
+    assert_eq!(world.ask_call(call_of(Handler::Delete, "", "b")), [Seen::PassedOn(n3, 2)]);
+    assert_eq!(world.ask("c"), [Seen::PassedOn(N2, 3)]);
+    assert_eq!(world.ask_call(call_of(Handler::Put, "", "d")), []);
+    assert_eq!(world.node_serves(N2, has(&[Handler::Put], &[])), [Seen::PassedOn(N2, 4)]);
 }
 
 #[test]
@@ -382,7 +561,7 @@ fn without_a_copy_a_call_waits_only_if_there_was_one_just_now() {
 #[test]
 fn another_node_is_asked_when_there_is_no_room_here() {
     let mut world = World::new();
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
+    world.node_serves(N2, patch());
     assert_eq!(world.ask("a"), [Seen::PassedOn(N2, 1)]);
     world.copy(1, 1);
     assert_eq!(world.ask("b"), [calls(1, 2, "b")], "its own first");
@@ -400,7 +579,7 @@ fn another_node_is_asked_when_there_is_no_room_here() {
 #[test]
 fn the_copies_that_fail_at_a_call_are_counted_at_all_nodes_together() {
     let mut world = World::new();
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
+    world.node_serves(N2, patch());
     assert_eq!(world.ask("a"), [Seen::PassedOn(N2, 1)]);
     world.copy(1, 1);
     let seen = world.called(N2, 1, CallOutcome::NoCopy { tries: 2 });
@@ -421,22 +600,21 @@ fn the_copies_that_fail_at_a_call_are_counted_at_all_nodes_together() {
 #[test]
 fn a_call_waits_a_moment_when_the_only_other_node_has_lost_its_copy() {
     let mut world = World::new();
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
+    world.node_serves(N2, patch());
     assert_eq!(world.ask("a"), [Seen::PassedOn(N2, 1)]);
     assert_eq!(world.called(N2, 1, CallOutcome::NoCopy { tries: 0 }), []);
     assert_eq!(world.waits(2 * SECOND), []);
     assert_eq!(world.ask("b"), []);
     // It had overtaken, over another link, that a copy has come.
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
-    assert_eq!(world.seen(), [Seen::PassedOn(N2, 2), Seen::PassedOn(N2, 3)]);
+    let seen = world.node_serves(N2, patch());
+    assert_eq!(seen, [Seen::PassedOn(N2, 2), Seen::PassedOn(N2, 3)]);
 }
 
 #[test]
 fn nodes_that_have_nothing_to_do_take_turns() {
     let mut world = World::new();
     for replica in [2, 3] {
-        let replica = ReplicaId(replica);
-        world.serving.serves(replica, vec![SEATS.into()], world.now, &mut world.effects);
+        world.node_serves(ReplicaId(replica), patch());
     }
     for number in 1..=6 {
         let replica = ReplicaId(3 - number % 2);
@@ -462,7 +640,7 @@ fn the_other_nodes_are_told_again_each_second_what_is_served_here() {
 #[test]
 fn what_a_lost_node_had_is_asked_again() {
     let mut world = World::new();
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
+    world.node_serves(N2, patch());
     world.ask("a");
     world.serving.lost(N2, world.now, &mut world.effects);
     assert_eq!(world.seen(), [], "somebody may come");
@@ -475,7 +653,7 @@ fn what_a_lost_node_had_is_asked_again() {
 #[test]
 fn what_another_node_asks_is_passed_on_no_further() {
     let mut world = World::new();
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
+    world.node_serves(N2, patch());
     let from = (ReplicaId(3), 1, 7);
     let time = (5 * SECOND, 0, world.now);
     world.serving.ask_for(from, call("a", 0), time, &mut world.effects);
@@ -501,7 +679,7 @@ fn calls_are_bounded_by_bytes_and_for_each_node_by_their_number() {
     world.answers(1, 1, state());
     assert_eq!(world.ask_with("e", 1), []);
     let mut world = World::new();
-    world.serving.serves(N2, vec![SEATS.into()], world.now, &mut world.effects);
+    world.node_serves(N2, patch());
     let passed_on = (0..2 * CALLS_PER_NODE_MAX).filter(|_| !world.ask("a").is_empty()).count();
     assert_eq!(passed_on, CALLS_PER_NODE_MAX);
 }

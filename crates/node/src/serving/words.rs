@@ -1,15 +1,17 @@
 //! What the parts of a node, and nodes, say to one another about programs that serve kinds.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use protocol::service::{Answer, Call, Serve};
+use protocol::service::{Answer, Call, Has, Serve};
 use protocol::{GroupId, Problem, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 /// Between nodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ServiceFrame {
-    /// The sender has programs that have the handlers of these kinds, by their factories.
-    Serves(Vec<String>),
+    /// What the programs at the sender have, by the factories of their kinds.
+    Serves(BTreeMap<String, Has>),
     /// For one of these programs.
     Call {
         /// As in a question.
@@ -73,8 +75,8 @@ pub(crate) enum ServiceWork {
     Ask { group: GroupId, opening: u64, number: u64, call: Call },
     /// A call goes to a program at another node.
     PassOn { replica: ReplicaId, number: u64, call: Call },
-    /// All other nodes are to know which kinds are served here.
-    Tell(Vec<String>),
+    /// All other nodes are to know what the programs here have.
+    Tell(BTreeMap<String, Has>),
     /// There is a link to a node, which takes what it is sent.
     Reached(ReplicaId),
 }

@@ -1,8 +1,10 @@
 //! A program that has the handlers of a kind, and answers when a script says so.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 use protocol::immortal::split_frame;
-use protocol::service::{Call, FromNode, FromProgram, Serve, VERSION};
+use protocol::service::{Call, FromNode, FromProgram, Handler, Has, Serve, VERSION};
 
 /// The longest frame that a node may send here.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -24,6 +26,7 @@ impl Copy {
             factory: factory.to_owned(),
             program_version: String::new(),
             calls_max: 8,
+            has: Has { handlers: [Handler::Patch].into(), actions: BTreeSet::new() },
         }))
     }
 

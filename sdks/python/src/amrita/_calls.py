@@ -28,6 +28,7 @@ from .errors import (
     AmritaError,
     BadValue,
     ChangesGone,
+    PreconditionFailed,
     Refused,
     TaskFailed,
     Unreachable,
@@ -243,26 +244,38 @@ class Calls:
         type_: Any = None,
         **definition: Any,
     ) -> Document[Any]:
-        if schema is None:
-            schema = schema_of(type_) if type_ is not None else {"type": "object"}
-        wanted = {"link": link, "schema": schema, **definition}
+        wanted: Json = {"link": link, **definition}
+        if schema is not None or type_ is not None:
+            wanted["schema"] = schema_of(type_) if schema is None else schema
         try:
             return await self.create(KINDS, wanted)
         except AlreadyExists as there:
             if there.code == "MARKED_DELETED":
                 return await self.create(KINDS, wanted, revive=True)
         definition_link = f"{KINDS}/{link.strip('/').replace('/', ':')}"
-        found = await self.get(definition_link)
-        now = found.value
-        changed = {name: new for name, new in wanted.items() if now.get(name) != new}
-        # What this definition does not say any more: in a definition null takes it away.
-        changed.update({name: None for name in now if name not in wanted and name != "kind"})
-        if not changed:
-            return found
-        return Document.of(await self._ask("PATCH", definition_link, changed))
+        while True:
+            found = await self.get(definition_link)
+            # What is not named here is not touched: somebody else may have said it, such as the
+            # program that has the kind's handlers. None takes a field away.
+            now = found.value
+            changed = {name: new for name, new in wanted.items() if now.get(name) != new}
+            if not changed:
+                return found
+            if "version" in wanted:
+                # By which the node sees that it is not older.
+                changed["version"] = wanted["version"]
+            elif now.get("version"):
+                raise _older(link, now["version"])
+            try:
+                asked = self._ask("PATCH", definition_link, changed, if_match=found)
+                return Document.of(await asked)
+            except PreconditionFailed:
+                continue
 
-    async def undefine(self, link: str) -> None:
-        await self.delete(f"{KINDS}/{link.strip('/').replace('/', ':')}")
+    async def undefine(self, link: str, *, with_documents: bool = False) -> None:
+        headers = {"pragma": "xn-force-index-update"} if with_documents else None
+        definition_link = f"{KINDS}/{link.strip('/').replace('/', ':')}"
+        await self._ask("DELETE", definition_link, headers=headers)
 
     # Tasks
 
@@ -451,6 +464,14 @@ def _page_of(response: Response) -> Optional[Json]:
         return None
     is_page = isinstance(page, dict) and isinstance(page.get("changes"), list)
     return page if is_page and isinstance(page.get("token"), str) else None
+
+
+def _older(link: str, version: str) -> Refused:
+    text = (
+        f"{link} is defined by version {version} of a program, and this definition has none: it "
+        f"changes nothing. Give it a version that is not older"
+    )
+    return refused(409, {"code": "OLDER_DEFINITION", "message": text}, "notApplied")
 
 
 def basic(name: str, password: str) -> str:

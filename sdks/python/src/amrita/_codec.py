@@ -7,6 +7,7 @@ and infinity are no JSON, and refused.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import decimal
 import enum
@@ -16,7 +17,7 @@ import math
 import sys
 import typing
 from decimal import Decimal
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 from ._names import BUILT_IN_FIELDS
 from .errors import BadValue
@@ -127,21 +128,22 @@ def encode(value: Any) -> Any:
     raise BadValue(f"{type(value).__name__} cannot be written as JSON")
 
 
-def decode(value: Any, hint: Any, where: str = "") -> Any:
-    """A value of that type, or `BadValue` with the place of what does not fit."""
+def decode(value: Any, hint: Any, where: str = "", *, passing: bool = False) -> Any:
+    """A value of that type, or `BadValue` with the place of what does not fit. `passing`: fields
+    that a dataclass does not know are passed over; `kept` has them back."""
     if hint is Any or hint is dataclasses.MISSING or isinstance(hint, typing.TypeVar):
         return value
     if hint is None or hint is type(None):
         return _is(value is None, value, "null", where)
     origin = typing.get_origin(hint)
     if origin in _UNIONS:
-        return _decode_union(value, hint, where)
+        return _decode_union(value, hint, where, passing)
     if origin is not None:
-        return _decode_generic(value, origin, typing.get_args(hint), where)
+        return _decode_generic(value, origin, typing.get_args(hint), where, passing)
     if not isinstance(hint, type):
         return value
     if dataclasses.is_dataclass(hint):
-        return _decode_dataclass(value, hint, where)
+        return _decode_dataclass(value, hint, where, passing)
     if issubclass(hint, enum.Enum):
         try:
             return hint(value)
@@ -187,55 +189,134 @@ def _decode_plain(value: Any, hint: type, where: str) -> Any:
     return _is(isinstance(value, hint), value, hint.__name__, where)
 
 
-def _decode_union(value: Any, hint: Any, where: str) -> Any:
+def _decode_union(value: Any, hint: Any, where: str, passing: bool) -> Any:
     why = []
-    for one in typing.get_args(hint):
-        try:
-            return decode(value, one, where)
-        except BadValue as error:
-            why.append(error.message)
-    raise BadValue("; or ".join(why))
+    # The one that knows all fields, before one that passes some over.
+    for pass_over in (False, True) if passing else (False,):
+        for one in typing.get_args(hint):
+            try:
+                return decode(value, one, where, passing=pass_over)
+            except BadValue as error:
+                why.append(error.message)
+    raise BadValue("; or ".join(dict.fromkeys(why)))
 
 
-def _decode_generic(value: Any, origin: Any, arguments: Tuple[Any, ...], where: str) -> Any:
+def _decode_generic(
+    value: Any, origin: Any, arguments: Tuple[Any, ...], where: str, passing: bool
+) -> Any:
     if origin is typing.Literal:
         return _is(value in arguments, value, f"one of {list(arguments)}", where)
     if origin is list:
         _is(isinstance(value, list), value, "a list", where)
-        return [decode(one, arguments[0], f"{where}[{at}]") for at, one in enumerate(value)]
+        kind = arguments[0]
+        items = enumerate(value)
+        return [decode(one, kind, f"{where}[{at}]", passing=passing) for at, one in items]
     if origin is tuple:
         _is(isinstance(value, list), value, "a list", where)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             arguments = (arguments[0],) * len(value)
         _is(len(value) == len(arguments), value, f"a list of {len(arguments)}", where)
         parts = enumerate(zip(value, arguments))
-        return tuple(decode(one, kind, f"{where}[{at}]") for at, (one, kind) in parts)
+        return tuple(
+            decode(one, kind, f"{where}[{at}]", passing=passing) for at, (one, kind) in parts
+        )
     if origin is dict:
         _is(isinstance(value, dict), value, "an object", where)
         if arguments[0] is not str:
             raise BadValue(f"{where}: a key of JSON is a text: write Dict[str, ...]")
-        return {key: decode(one, arguments[1], f"{where}.{key}") for key, one in value.items()}
+        kind = arguments[1]
+        fields = value.items()
+        return {key: decode(one, kind, f"{where}.{key}", passing=passing) for key, one in fields}
     if isinstance(origin, type) and dataclasses.is_dataclass(origin):
-        return _decode_dataclass(value, origin, where)
+        return _decode_dataclass(value, origin, where, passing)
     raise BadValue(f"{where}: {origin} is no type of JSON")
 
 
-def _decode_dataclass(value: Any, kind: Any, where: str) -> Any:
+def _decode_dataclass(value: Any, kind: Any, where: str, passing: bool) -> Any:
     _is(isinstance(value, dict), value, f"an object ({kind.__name__})", where)
     known = _fields(kind)
     given = {}
     for name, (field, hint) in known.items():
         if name in value and field.init:
-            given[name] = decode(value[name], hint, f"{where}.{name}" if where else name)
+            place = f"{where}.{name}" if where else name
+            given[name] = decode(value[name], hint, place, passing=passing)
         elif field.init and _may_be_nothing(hint) and _has_no_default(field):
             given[name] = None
     unknown = [name for name in value if name not in known and name not in BUILT_IN_FIELDS]
-    if unknown:
+    if unknown and not passing:
         raise BadValue(f"{where or kind.__name__} has no field '{unknown[0]}'")
     try:
         return kind(**given)
     except TypeError as why:
         raise BadValue(f"{where or kind.__name__}: {why}") from why
+
+
+def kept(new: Any, source: Any, hint: Any) -> Any:
+    """What was made of `source`, as JSON, with the fields of `source` that its type does not know,
+    at any depth. An item of a list is the one that it was before if it is the same, wherever it
+    stands by now, or else if it stands where one stood that is gone."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNIONS:
+        hint = next((one for one in arguments if _is_one(source, one) and _is_one(new, one)), Any)
+        return new if hint is Any else kept(new, source, hint)
+    kind = origin if isinstance(origin, type) else hint
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _kept_fields(new, source, kind)
+    if kind is dict and len(arguments) == 2 and isinstance(new, dict) and isinstance(source, dict):
+        of = arguments[1]
+        fields = new.items()
+        return {key: kept(one, source[key], of) if key in source else one for key, one in fields}
+    if kind in (list, tuple) and arguments and isinstance(new, list) and isinstance(source, list):
+        if kind is tuple and arguments[1:] != (Ellipsis,):
+            parts = list(zip(new, source, arguments))
+            return [kept(*part) for part in parts] + new[len(parts) :]
+        return _kept_items(new, source, arguments[0])
+    return new
+
+
+def _is_one(value: Any, hint: Any) -> bool:
+    """Whether a value in JSON is one of that type."""
+    try:
+        decode(value, hint, passing=True)
+    except BadValue:
+        return False
+    return True
+
+
+def _kept_fields(new: Any, source: Any, kind: Any) -> Any:
+    if not isinstance(new, dict) or not isinstance(source, dict):
+        return new
+    known = _fields(kind)
+    fields = {name: one for name, one in source.items() if name not in known}
+    for name, one in new.items():
+        both = name in known and name in source
+        fields[name] = kept(one, source[name], known[name][1]) if both else one
+    return fields
+
+
+def _kept_items(new: List[Any], source: List[Any], hint: Any) -> List[Any]:
+    places: Dict[str, List[int]] = {}
+    for at in reversed(range(len(source))):
+        places.setdefault(_known_text(source[at], hint), []).append(at)
+    free = set(range(len(source)))
+    pairs: Dict[int, int] = {}
+    for at, one in enumerate(new):
+        same = places.get(json.dumps(one, sort_keys=True, default=str))
+        if same:
+            pairs[at] = same.pop()
+            free.discard(pairs[at])
+    for at in range(len(new)):
+        if at not in pairs and at in free:
+            pairs[at] = at
+    items = enumerate(new)
+    return [kept(one, source[pairs[at]], hint) if at in pairs else one for at, one in items]
+
+
+def _known_text(item: Any, hint: Any) -> str:
+    """An item as its type would write it."""
+    with contextlib.suppress(BadValue):
+        item = encode(_without_nothing(decode(item, hint, passing=True)))
+    return json.dumps(item, sort_keys=True, default=str)
 
 
 def _has_no_default(field: "dataclasses.Field[Any]") -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Sequence, Tuple, Union
 
 from .immortal.frames import Garbled, Reader, counted, number, signed
 
-VERSION = 1
+VERSION = 2
 MAGIC = "amrita-service"
 
 SERVE, ANSWER, LEAVE, PONG = 0x21, 0x22, 0x23, 0x0D
@@ -66,10 +66,21 @@ def _text(value: str) -> bytes:
     return counted(value.encode("utf-8"))
 
 
-def serve(factory: str, program_version: str, calls_max: int) -> bytes:
+def serve(
+    factory: str,
+    program_version: str,
+    calls_max: int,
+    handlers: Sequence[str],
+    actions: Sequence[str],
+) -> bytes:
     versions = number(VERSION) + number(VERSION)
     names = _text(factory) + _text(program_version)
-    return _frame(SERVE, _text(MAGIC), versions, names, number(calls_max))
+    has = _texts(handlers) + _texts(actions)
+    return _frame(SERVE, _text(MAGIC), versions, names, number(calls_max), has)
+
+
+def _texts(values: Sequence[str]) -> bytes:
+    return number(len(values)) + b"".join(_text(value) for value in values)
 
 
 def state(call: int, json: bytes, messages: Sequence[Message] = ()) -> bytes:

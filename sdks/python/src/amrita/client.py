@@ -289,13 +289,15 @@ class Client:
     def define(
         self, link: str, schema: Optional[Json] = None, *, type_: Any = None, **definition: Any
     ) -> None:
-        """Makes a kind of documents in the whole cluster, or changes it to this: what an earlier
-        definition said and this one does not is taken away."""
+        """Makes a kind of documents in the whole cluster, or changes what is named here of the one
+        that is there. What is not named stays; None takes it away. With a `version` ("2.1") an
+        older one changes nothing from then on, and raises `OlderDefinition`."""
         run_blocking(self._calls.define(link, schema, type_=type_, **definition))
 
-    def undefine(self, link: str) -> None:
-        """Takes a kind away. Its documents stay, and are there again when it is defined again."""
-        run_blocking(self._calls.undefine(link))
+    def undefine(self, link: str, *, with_documents: bool = False) -> None:
+        """Takes a kind away. One that has documents only if `with_documents` says so: they stay,
+        and are there again when it is defined again."""
+        run_blocking(self._calls.undefine(link, with_documents=with_documents))
 
     def start(
         self, factory: str, state: Any, *, name: Optional[str] = None, key: Optional[str] = None
@@ -416,8 +418,8 @@ class Kind(Generic[T]):
         return checked_document(_below(self.link, name))
 
     def define(self) -> "Kind[T]":
-        """Makes the kind in the whole cluster, or changes it to this. May be called each time that
-        a program starts."""
+        """Makes the kind in the whole cluster, or changes what is named here. May be called each
+        time that a program starts."""
         self.client.define(self.link, self._schema, type_=self.type, **self._definition)
         return self
 

@@ -69,6 +69,10 @@ class PreconditionFailed(Refused):
     """`if_match` does not hold, or the version is not the current one: read it again."""
 
 
+class OlderDefinition(Refused):
+    """The kind is defined by a newer version of a program: nothing was changed."""
+
+
 class ChangesGone(Refused):
     """The changes after this token are not kept any more, at any node that answers: begin anew."""
 
@@ -88,6 +92,7 @@ _BY_CODE: Dict[str, Type[Refused]] = {
     "PRECONDITION_FAILED": PreconditionFailed,
     "VERSION_MISMATCH": PreconditionFailed,
     "CHANGES_GONE": ChangesGone,
+    "OLDER_DEFINITION": OlderDefinition,
 }
 _BY_STATUS: Dict[int, Type[Refused]] = {401: LoginNeeded, 403: Forbidden, 404: NotFound}
 

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
+import re
 import signal
 import socket
 import sys
@@ -33,15 +35,15 @@ import threading
 import time
 import traceback
 import typing
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, Generic, List, Optional, Sequence, TypeVar, cast
 
 from . import _service_frames as frames
-from ._codec import decode, dumps, encode, loads
+from ._codec import decode, dumps, kept, loads, state_of
 from ._names import checked_link, checked_name
 from ._service_frames import CallFrame
+from ._threads import Threads, still_there
 from .client import Client
-from .errors import AmritaError, BadValue
+from .errors import AmritaError, BadValue, OlderDefinition
 from .immortal.dial import Dial, Door, from_environment
 from .immortal.frames import Garbled
 from .immortal.runner import NODE_DEFAULT, RunError
@@ -58,6 +60,9 @@ UNDEFINED_SECONDS_MAX = 30.0
 
 #: So long a program that leaves waits for its handlers.
 LEAVE_SECONDS_MAX = 10.0
+
+#: The version of a program that is that of its definition as well.
+_NUMBERS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 
 #: What a node says when it lets a program go that may come again.
 _PASSING = ("STOPPING", "RELOAD", "BUSY", "SILENT", "LATE")
@@ -111,8 +116,10 @@ class Call:
 
 class Service(Generic[T]):
     """The handlers of the kind at a link. `type_` is a dataclass, or `dict`; `version` is that of
-    the program, for people; `calls_max` is how many handlers run at a time, each in a thread; more
-    of the `definition` is what `Client.define` takes (`expiresAfterSeconds=60`)."""
+    the program, for people, and if it is numbers ("2.1") also that of the definition: an older copy
+    that is started again does not take the definition back. `calls_max` is how many handlers run at
+    a time, each in a thread; more of the `definition` is what `Client.define` takes
+    (`expiresAfterSeconds=60`)."""
 
     def __init__(
         self,
@@ -129,6 +136,8 @@ class Service(Generic[T]):
         self._actions: Dict[str, "_Action"] = {}
         self._stop = threading.Event()
         self._running: Optional[_Connection] = None
+        #: The threads of connections that have ended, while a handler is still busy there.
+        self._left: List[Threads] = []
 
     # What a program writes.
 
@@ -166,8 +175,12 @@ class Service(Generic[T]):
     # What runs it.
 
     def define(self, client: Client) -> None:
-        """Defines the kind, with what this program does for it; or changes its definition."""
+        """Defines the kind, with what this program does for it; or changes its definition. What
+        else somebody has said of the kind stays. Raises `OlderDefinition` if it is that of a newer
+        version of the program."""
         more = {**self.definition, "handlers": list(self._handlers), "actions": list(self._actions)}
+        if _NUMBERS.fullmatch(self.version):
+            more["version"] = self.version
         if self.type is dict:
             client.define(self.link, **more)
         else:
@@ -178,15 +191,11 @@ class Service(Generic[T]):
         address, and serves until it is told to end (SIGTERM, or CTRL-C); gives the exit code."""
         try:
             node = _node_of(list(sys.argv[1:] if argv is None else argv))
-            addresses = [one.strip() for one in node.split(",") if "://" in one]
-            if addresses:
-                token, ca_file = from_environment(addresses)
-                with Client(addresses, token=token, ca_file=ca_file) as client:
-                    self.define(client)
             with contextlib.suppress(ValueError):
                 # Not in the main thread: whoever has it has its signals.
-                signal.signal(signal.SIGTERM, lambda *_: self.stop())
-            self.run(node)
+                signal.signal(signal.SIGTERM, lambda *_: self._stop_by_signal())
+            running = _Running(lambda: self._define_and_run(node))
+            running.join()
         except KeyboardInterrupt:
             self.stop()
             return 130
@@ -194,6 +203,18 @@ class Service(Generic[T]):
             _tell(str(why))
             return 1
         return 0
+
+    def _define_and_run(self, node: str) -> None:
+        addresses = [one.strip() for one in node.split(",") if "://" in one]
+        if addresses:
+            token, ca_file = from_environment(addresses)
+            with Client(addresses, token=token, ca_file=ca_file) as client:
+                try:
+                    self.define(client)
+                except OlderDefinition as why:
+                    # As while it is replaced. What it has is asked of it all the same.
+                    _tell(f"{why.message}. This copy (version '{self.version}') serves as it is")
+        self.run(node)
 
     def run(
         self,
@@ -210,6 +231,9 @@ class Service(Generic[T]):
             try:
                 connection = _Connection(self, dial.connect(door))
                 self._running = connection
+                if self._stop.is_set():
+                    # It was told so while it was on its way here.
+                    connection.leave()
                 connection.serve()
             except (Lost, Said) as ended:
                 if self._stop.is_set():
@@ -224,9 +248,23 @@ class Service(Generic[T]):
                     told = str(ended)
                     _tell(f"{told}; trying again")
             finally:
+                if self._running is not None:
+                    self._left.append(self._running.handlers)
                 self._running = None
+            self._check_hanging()
             self._stop.wait(pause)
             pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    def _check_hanging(self) -> None:
+        """A thread cannot be ended from outside, so what hangs is bounded by ending the program."""
+        self._left = still_there(self._left)
+        hanging = sum(one.hanging() for one in self._left)
+        if hanging >= self.calls_max:
+            raise RunError(
+                f"{hanging} handlers hang, as many as run at a time: this program ends, so that "
+                "whoever has started it starts it anew",
+                code="HANGING",
+            )
 
     def stop(self) -> None:
         """Takes no more calls, answers those that there are, and lets `run` return."""
@@ -234,6 +272,10 @@ class Service(Generic[T]):
         running = self._running
         if running is not None:
             running.leave()
+
+    def _stop_by_signal(self) -> None:
+        # What the signal has interrupted may hold a lock.
+        threading.Thread(target=self.stop, daemon=True).start()
 
     # What answers a call.
 
@@ -243,8 +285,8 @@ class Service(Generic[T]):
             return self._answered(asked)
         except Refusal as no:
             return frames.refused(asked.number, no.status, no.message)
-        except BadValue as why:
-            return frames.refused(asked.number, 400, why.message)
+        except _Theirs as why:
+            return frames.refused(asked.number, 400, str(why))
         except Exception as why:
             traceback.print_exc()
             return frames.failed(asked.number, f"{type(why).__name__}: {why}")
@@ -257,42 +299,71 @@ class Service(Generic[T]):
         if asked.handler == "action":
             action = self._actions.get(asked.action)
             if action is None:
-                raise Refusal(f"this version of the program has no action '{asked.action}'", 404)
+                raise LookupError(f"this version of the program has no action '{asked.action}'")
             made = action.run(call, self._read(before), body)
             return self._state(call, asked, before, made)
         handler = self._handlers.get(asked.handler)
         if handler is None:
-            return frames.as_it_is(asked.number)
+            # To write it as it is would pass by a rule that another version has.
+            raise LookupError(f"this version of the program has no handler of {asked.handler}")
         if asked.handler == "delete":
             handler(call, self._read(before))
             return frames.as_it_is(asked.number, call._messages)
-        new = self._read(after)
         if asked.handler == "create":
+            new = self._read_theirs(after)
             made = handler(call, new)
         else:
-            made = handler(call, self._read(before), new)
+            stored = self._read(before)
+            new = self._read_theirs(after)
+            made = handler(call, stored, new)
         return self._state(call, asked, after, new if made is None else made)
 
     def _read(self, fields: Any) -> Any:
-        if self.type is dict:
-            return fields
-        known = self._known()
-        return decode({name: fields[name] for name in fields if name in known}, self.type)
+        """A state. What a newer version of the program has put into it is passed over here."""
+        return fields if self.type is dict else decode(fields, self.type, passing=True)
 
-    def _known(self) -> typing.Set[str]:
-        return {field.name for field in dataclasses.fields(self.type)}
+    def _read_theirs(self, fields: Any) -> Any:
+        """A state that the client has to answer for."""
+        try:
+            return self._read(fields)
+        except BadValue as why:
+            raise _Theirs(why.message) from why
 
     def _state(
         self, call: Call, asked: CallFrame, source: Dict[str, Any], made: Any
     ) -> bytes:
         """The frame for a state. Fields that a newer version of the program has put in stay."""
-        fields = encode(made)
-        if not isinstance(fields, dict):
+        if not isinstance(made, dict) and not dataclasses.is_dataclass(made):
             raise TypeError(f"a handler gives a state or None, not {type(made).__name__}")
+        fields = state_of(made)
         if self.type is not dict:
-            known = self._known()
-            fields = {**{k: v for k, v in source.items() if k not in known}, **fields}
+            fields = kept(fields, source, self.type)
         return frames.state(asked.number, dumps(fields), call._messages)
+
+
+class _Theirs(Exception):
+    """What a client has sent does not fit."""
+
+
+class _Running:
+    """A thread that runs a program, beside the main one, which has the signals."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run, self._why = run, cast(Optional[BaseException], None)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._run()
+        except BaseException as why:
+            self._why = why
+
+    def join(self) -> None:
+        """Waits for its end, and raises what it has ended with."""
+        self._thread.join()
+        if self._why is not None:
+            raise self._why
 
 
 class _Action:
@@ -309,13 +380,16 @@ class _Action:
         unknown = [name for name in body if name not in self.types]
         if unknown:
             there = ", ".join(self.types) or "none"
-            raise BadValue(
+            raise _Theirs(
                 f"{self.function.__name__} has no field '{unknown[0]}'; it has {there}"
             )
         missing = [name for name in self.needed if name not in body]
         if missing:
-            raise BadValue(f"{self.function.__name__} needs the field '{missing[0]}'")
-        given = {name: decode(value, self.types[name], name) for name, value in body.items()}
+            raise _Theirs(f"{self.function.__name__} needs the field '{missing[0]}'")
+        try:
+            given = {name: decode(value, self.types[name], name) for name, value in body.items()}
+        except BadValue as why:
+            raise _Theirs(why.message) from why
         made = self.function(call, state, **given)
         return state if made is None else made
 
@@ -325,26 +399,33 @@ class _Connection:
 
     def __init__(self, service: "Service[Any]", connected: socket.socket) -> None:
         self.service, self.link = service, Link(connected)
+        self.handlers = Threads(service.calls_max, "amrita-handler")
         self.is_welcome = False
         self._open = 0
         self._changed = threading.Condition()
+        self._has_served = False
         self._is_leaving = False
 
     def serve(self) -> None:
         service = self.service
-        self.link.write(frames.serve(service.link, service.version, service.calls_max))
-        handlers = ThreadPoolExecutor(service.calls_max, "amrita-handler")
+        handlers, actions = list(service._handlers), list(service._actions)
+        said = frames.serve(service.link, service.version, service.calls_max, handlers, actions)
         try:
-            self._read(handlers)
+            with self._changed:
+                if self._is_leaving:
+                    raise Lost("it has left before it came")
+                self.link.write(said)
+                self._has_served = True
+            self._read()
         except OSError as why:
             raise Lost(f"cannot read from the node: {why}") from why
         except Garbled as why:
             raise Lost(f"the node sent garbage: {why}") from why
         finally:
             self.link.shut()
-            handlers.shutdown(wait=False)
+            self.handlers.end()
 
-    def _read(self, handlers: ThreadPoolExecutor) -> None:
+    def _read(self) -> None:
         coming = Frames(self.link.socket)
         for frame in coming:
             said = frames.read(frame)
@@ -354,9 +435,9 @@ class _Connection:
                 self.is_welcome = True
                 _tell(f"serving {self.service.link} at node {said.node}")
             else:
-                self._said(said, handlers)
+                self._said(said)
 
-    def _said(self, said: frames.FromNode, handlers: ThreadPoolExecutor) -> None:
+    def _said(self, said: frames.FromNode) -> None:
         if isinstance(said, frames.Ping):
             self.link.write(frames.pong(said.number))
         elif isinstance(said, frames.Error):
@@ -364,7 +445,7 @@ class _Connection:
         elif isinstance(said, CallFrame):
             with self._changed:
                 self._open += 1
-            handlers.submit(self._handle, said)
+            self.handlers.begin(functools.partial(self._handle, said))
 
     def _handle(self, asked: CallFrame) -> None:
         try:
@@ -375,6 +456,12 @@ class _Connection:
                 self._changed.notify_all()
 
     def leave(self) -> None:
+        with self._changed:
+            if self._is_leaving:
+                return
+            self._is_leaving = True
+            if not self._has_served:
+                return
         self.link.try_write(frames.leave())
         until = time.monotonic() + LEAVE_SECONDS_MAX
         threading.Thread(target=self._end, args=(until,), daemon=True).start()

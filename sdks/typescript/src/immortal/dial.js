@@ -5,12 +5,14 @@
  * @module
  */
 
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import http from "node:http";
+import https from "node:https";
 import { connect as connectSocket } from "node:net";
 import { join } from "node:path";
 
 import { parse } from "../json.js";
+import { checkedName } from "../names.js";
 
 /** The name of the socket in a node's sandbox. */
 const SOCKET_NAME = "immortals.sock";
@@ -39,34 +41,72 @@ export class SaidError extends Error {
 
 /** @typedef {{socket: import("node:net").Socket, head: Buffer}} Connected */
 
+/**
+ * Where a program asks for an upgrade, and for which protocol.
+ *
+ * @typedef {{path: string, protocol: string}} Door
+ */
+
+/**
+ * @param {string} instance
+ * @returns {Door}
+ */
+export function doorOfInstance(instance) {
+  const name = encodeURIComponent(checkedName(instance));
+  return { path: `/core/immortals/${name}/attach`, protocol: "amrita-immortal" };
+}
+
+/**
+ * @param {string} factory
+ * @returns {Door}
+ */
+export function doorOfKind(factory) {
+  const name = factory.replace(/^\/+|\/+$/g, "").split("/").map(encodeURIComponent).join(":");
+  return { path: `/core/factories/${name}/attach`, protocol: "amrita-service" };
+}
+
+/**
+ * What is shown to nodes with TLS, and who has signed their certificates. Without these the environment
+ * says so: `AMRITA_TOKEN`, and the file that `AMRITA_CA_FILE` names.
+ *
+ * @typedef {{token?: string, ca?: string}} Trust `ca`: certificates in PEM
+ */
+
 /** The nodes that a program may attach to. */
 export class Dial {
   #first = 0;
   #token;
+  #tokenWithTls;
+  #ca;
 
   /**
-   * @param {string | string[]} nodes each `http://host:port`, a socket, or the sandbox that has it;
-   *   of several the first is taken that is there
-   * @param {string} [token]
+   * @param {string | string[]} nodes each `http://host:port`, `https://host:port`, a socket, or the
+   *   sandbox that has it; of several the first is taken that is there
+   * @param {Trust} [trust]
    */
-  constructor(nodes, token) {
+  constructor(nodes, trust = {}) {
     const list = Array.isArray(nodes) ? nodes : nodes.split(",");
     this.places = list.map((place) => placeOf(place.trim()));
-    this.#token = token;
     if (this.places.length === 0)
       throw new TypeError("a node is needed: its address, its sandbox or its socket");
+    const { AMRITA_TOKEN, AMRITA_CA_FILE } = process.env;
+    this.#token = trust.token;
+    // In the environment a token may stand for other nodes: it is shown over TLS only.
+    this.#tokenWithTls = trust.token ?? (AMRITA_TOKEN?.trim() || undefined);
+    const isRead = trust.ca === undefined && AMRITA_CA_FILE && this.places.some(isSecret);
+    this.#ca = isRead ? readFileSync(AMRITA_CA_FILE, "utf8") : trust.ca;
   }
 
   /**
-   * @param {string} instance
+   * @param {Door} door
    * @returns {Promise<Connected>}
    */
-  async connect(instance) {
+  async connect(door) {
     const reasons = [];
     for (let n = 0; n < this.places.length; n += 1) {
       const which = (this.#first + n) % this.places.length;
       try {
-        const connected = await reach(this.places[which], instance, this.#token);
+        const connected = await this.#reach(this.places[which], door);
         this.#first = which;
         return connected;
       } catch (error) {
@@ -80,10 +120,25 @@ export class Dial {
     throw new LostError(reasons.join("; "));
   }
 
+  /**
+   * @param {URL | string} place
+   * @param {Door} door
+   */
+  #reach(place, door) {
+    if (typeof place === "string") return reachSocket(place);
+    const token = isSecret(place) ? this.#tokenWithTls : this.#token;
+    return upgrade(place, door, { token, ca: this.#ca });
+  }
+
   /** The node that was reached does not take the program: another one is tried first. */
   turnToTheNext() {
     this.#first = (this.#first + 1) % this.places.length;
   }
+}
+
+/** @param {URL | string} place */
+function isSecret(place) {
+  return typeof place !== "string" && place.protocol === "https:";
 }
 
 /**
@@ -91,28 +146,14 @@ export class Dial {
  * @returns {URL | string}
  */
 function placeOf(place) {
-  if (place.startsWith("https://")) {
-    throw new TypeError(
-      `${place} asks for TLS, in which programs do not attach: attach to the node on this machine by its socket`,
-    );
-  }
   if (place.includes("://")) {
     const address = new URL(place);
-    if (address.protocol !== "http:") throw new TypeError(`'${place}' is no address of a node`);
+    if (!["http:", "https:"].includes(address.protocol))
+      throw new TypeError(`'${place}' is no address of a node`);
     return address;
   }
   const isHostAndPort = /^[^/]+:[0-9]{1,5}$/.test(place);
   return isHostAndPort && !existsSync(place) ? new URL(`http://${place}`) : place;
-}
-
-/**
- * @param {URL | string} place
- * @param {string} instance
- * @param {string | undefined} token
- * @returns {Promise<Connected>}
- */
-function reach(place, instance, token) {
-  return typeof place === "string" ? reachSocket(place) : upgrade(place, instance, token);
 }
 
 /**
@@ -140,21 +181,23 @@ function reachSocket(path) {
 
 /**
  * @param {URL} address
- * @param {string} instance
- * @param {string | undefined} token
+ * @param {Door} door
+ * @param {Trust} trust
  * @returns {Promise<Connected>}
  */
-function upgrade(address, instance, token) {
+function upgrade(address, { path, protocol }, { token, ca }) {
   return new Promise((resolve, reject) => {
     const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
-    const request = http.request({
+    const wanted = {
       agent: false,
       host: address.hostname.replace(/^\[|\]$/g, ""),
-      port: address.port || 80,
-      path: `/core/immortals/${encodeURIComponent(instance)}/attach`,
-      headers: { connection: "Upgrade", upgrade: "amrita-immortal", ...authorization },
+      path,
+      headers: { connection: "Upgrade", upgrade: protocol, ...authorization },
       timeout: CONNECT_MILLIS_MAX,
-    });
+    };
+    const request = isSecret(address)
+      ? https.request({ ...wanted, port: address.port || 443, ca })
+      : http.request({ ...wanted, port: address.port || 80 });
     request.once("timeout", () =>
       request.destroy(new Error(`no answer within ${CONNECT_MILLIS_MAX} ms`)),
     );
@@ -194,5 +237,5 @@ function refusal(status, text) {
   } catch {
     // It is no node that speaks.
   }
-  return new LostError(`the answer is ${status} and not 101: is it a node with immortals?`);
+  return new LostError(`the answer is ${status} and not 101: is it a node of Amrita?`);
 }

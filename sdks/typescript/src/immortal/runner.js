@@ -5,7 +5,7 @@
  */
 
 import { stringify } from "../json.js";
-import { Dial, LostError, SaidError } from "./dial.js";
+import { Dial, LostError, SaidError, doorOfInstance } from "./dial.js";
 import { Impulses } from "./impulses.js";
 import { FaultError, Session } from "./session.js";
 
@@ -25,10 +25,13 @@ const REFUSED_MILLIS_MAX = 30_000;
 /**
  * @typedef {object} RunOptions
  * @property {string | string[]} [node] the node beside which the program runs: `http://host:port`,
- *   its sandbox, or the socket in it; of several the first is taken that is there
+ *   `https://host:port`, its sandbox, or the socket in it; of several the first is taken that is there
  * @property {string} [instance] the name of the instance; the program's own unless it is said
  * @property {unknown[]} [initial] what `onStart` is given at the very first input
- * @property {string} [token] where logins are demanded, for an address
+ * @property {string} [token] where logins are demanded, for addresses with TLS; without it
+ *   `AMRITA_TOKEN` in the environment
+ * @property {string} [ca] certificates in PEM of who has signed those of the nodes; without it the file
+ *   that `AMRITA_CA_FILE` names
  * @property {Impulses} [impulses] where impulses are handed in, made beforehand
  * @property {AbortSignal} [signal] stops the program
  */
@@ -59,8 +62,8 @@ export class RunError extends Error {
  * @throws {RunError} when it cannot go on
  */
 export async function run(program, options = {}) {
-  const { node = NODES_DEFAULT, instance = program.name, token, signal } = options;
-  const dial = new Dial(node, token);
+  const { node = NODES_DEFAULT, instance = program.name, token, ca, signal } = options;
+  const dial = new Dial(node, { token, ca });
   const impulses = options.impulses ?? new Impulses();
   const initial =
     options.initial === undefined ? Buffer.alloc(0) : Buffer.from(stringify(options.initial));
@@ -122,7 +125,7 @@ function named(words) {
  */
 async function session(plan, dial) {
   try {
-    const { socket, head } = await dial.connect(plan.instance);
+    const { socket, head } = await dial.connect(doorOfInstance(plan.instance));
     const made = new Session(plan, socket);
     const ended = await made.run(head);
     return { ended, caughtUp: made.caughtUp };

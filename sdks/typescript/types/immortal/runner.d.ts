@@ -20,10 +20,13 @@ export function main<S extends object>(program: import("./program.js").Program<S
 /**
  * @typedef {object} RunOptions
  * @property {string | string[]} [node] the node beside which the program runs: `http://host:port`,
- *   its sandbox, or the socket in it; of several the first is taken that is there
+ *   `https://host:port`, its sandbox, or the socket in it; of several the first is taken that is there
  * @property {string} [instance] the name of the instance; the program's own unless it is said
  * @property {unknown[]} [initial] what `onStart` is given at the very first input
- * @property {string} [token] where logins are demanded, for an address
+ * @property {string} [token] where logins are demanded, for addresses with TLS; without it
+ *   `AMRITA_TOKEN` in the environment
+ * @property {string} [ca] certificates in PEM of who has signed those of the nodes; without it the file
+ *   that `AMRITA_CA_FILE` names
  * @property {Impulses} [impulses] where impulses are handed in, made beforehand
  * @property {AbortSignal} [signal] stops the program
  */
@@ -45,7 +48,7 @@ export class RunError extends Error {
 export type RunOptions = {
     /**
      * the node beside which the program runs: `http://host:port`,
-     * its sandbox, or the socket in it; of several the first is taken that is there
+     * `https://host:port`, its sandbox, or the socket in it; of several the first is taken that is there
      */
     node?: string | string[] | undefined;
     /**
@@ -57,9 +60,15 @@ export type RunOptions = {
      */
     initial?: unknown[] | undefined;
     /**
-     * where logins are demanded, for an address
+     * where logins are demanded, for addresses with TLS; without it
+     * `AMRITA_TOKEN` in the environment
      */
     token?: string | undefined;
+    /**
+     * certificates in PEM of who has signed those of the nodes; without it the file
+     * that `AMRITA_CA_FILE` names
+     */
+    ca?: string | undefined;
     /**
      * where impulses are handed in, made beforehand
      */
