@@ -8,6 +8,7 @@
 mod asking;
 mod body;
 mod catalogue;
+mod caught;
 mod difference;
 mod digits;
 mod found;
