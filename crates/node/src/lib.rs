@@ -81,6 +81,7 @@ mod rules;
 mod searches;
 mod serving;
 mod shard;
+mod since;
 mod standstill;
 mod subscriptions;
 mod survey;

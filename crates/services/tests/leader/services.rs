@@ -195,8 +195,8 @@ struct Trips;
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Trip {
-    /// From [`MANY_LEGS`] on each is undone by itself. Of 66 nothing can be planned or undone, and of 67
-    /// nothing can be undone.
+    /// From [`MANY_LEGS`] on each is undone by itself. Of 66 nothing can be planned or undone, and
+    /// of 67 nothing can be undone.
     legs: u64,
     booked: u64,
 }
