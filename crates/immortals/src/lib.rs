@@ -70,4 +70,5 @@ pub use recording::Recording;
 pub use replay::driver::Replay;
 pub use replay::events::{Difference, Event, Next, Reference, Wanted};
 pub use seat::window::WINDOW_BYTES;
+pub use standbys::statuses::Since;
 pub use wire::{Between, Diverged, Held, LetGo, Peer, RecentOutput, ReplicaStatus, Sizes};

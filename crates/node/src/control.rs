@@ -16,6 +16,7 @@ use crate::frame::Frame;
 use crate::hosted::AnyReplica;
 use crate::instance::{InstanceMachine, Map};
 use crate::io::{Level, Output, ProgramPorts};
+use crate::log_batch::LogBatch;
 use crate::member_services::MemberServices;
 use crate::proof::Proof;
 use crate::serving::words::ServiceWork;
@@ -146,11 +147,14 @@ impl Control {
         replica == self.me || links.is_up(replica, now.steady_micros)
     }
 
-    pub(crate) fn quorum(&self, links: &Links, now: Now) -> Quorum {
-        // A replica whose disk is full confirms nothing.
-        let is_up = |id: &&ReplicaId| {
-            self.is_up(**id, links, now) && (**id == self.me || links.takes_writes(**id))
+    /// `log`: of this node.
+    pub(crate) fn quorum(&self, log: &LogBatch, links: &Links, now: Now) -> Quorum {
+        // A replica whose disk is full confirms nothing, this one no more than any other.
+        let takes_writes = |id: ReplicaId| match id == self.me {
+            true => log.full().is_none(),
+            false => links.takes_writes(id),
         };
+        let is_up = |id: &&ReplicaId| self.is_up(**id, links, now) && takes_writes(**id);
         let up = self.members().iter().filter(is_up).count();
         Quorum { needed: self.claims.in_force(links), up }
     }

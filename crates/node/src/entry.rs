@@ -3,21 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use protocol::{GroupId, Principal, Request, Response};
-use services::Handlers;
+use protocol::{GroupId, Moment, Principal, Request, Response};
+use services::{Handlers, NextEvents};
 use storage::StoreError;
 
 use crate::admission;
-use crate::frame::Question;
+use crate::frame::{Answer, Question};
 use crate::gather::Scope;
 use crate::member::Member;
 use crate::membership::{Host, Membership, conditions, view};
-use crate::rest::{self, Plan};
+use crate::rest::{self, Plan, ambrosia, instances};
 use crate::shard::Conditions;
 use crate::survey::SurveyJob;
 use crate::undefined;
 use crate::view::View;
-use crate::work::{Purpose, Work};
+use crate::work::{Asked, Purpose, Work};
 
 impl Member {
     /// Takes over what has become of the documents that this node goes by.
@@ -103,6 +103,10 @@ impl Member {
             }
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
+            Plan::Explain(known) => {
+                let node_id = &host.config.node_id;
+                self.gather.explain((purpose, node_id), *known, host.effects);
+            }
             Plan::Seek(request, factories) => {
                 let view = view!(self.membership, host, self.router.len());
                 undefined::seek(purpose, *request, factories, &view, host.effects);
@@ -155,5 +159,51 @@ impl Member {
             SurveyJob::new(host.config.node_id.clone(), spaces.collect(), shard.store.view())
         };
         self.gather.survey(purpose, job, host.effects);
+    }
+
+    /// A question for the owner of a group, which may be this node.
+    pub(crate) fn ask(
+        &mut self,
+        group: GroupId,
+        asked: Asked,
+        host: &mut Host<'_>,
+    ) -> Result<(), StoreError> {
+        let view = view!(self.membership, host, self.router.len());
+        let answer = match &asked.question {
+            Question::InstanceStatus => Some(instances::status(group, &view)),
+            Question::InstanceExplained => rest::explain::instance(group, &view),
+            Question::Ambrosia { rest, filter } => {
+                Some(ambrosia::answer(rest, filter, &view).unwrap_or_else(Response::from))
+            }
+            _ => None,
+        };
+        if let Some(answer) = answer {
+            let answer = Answer::Response(answer);
+            host.effects.reply(self.membership.control.me, asked.caller, answer);
+            return Ok(());
+        }
+        let refusal = view.refuse_write(group, &asked.question);
+        let refusal = refusal.or_else(|| rest::members::refuse_removal(&asked.question, &view));
+        self.membership.shard.ask(
+            group,
+            asked,
+            refusal,
+            &conditions!(self.membership, host),
+            host.effects,
+        )
+    }
+
+    /// See [`crate::Node::next_events`].
+    pub(crate) fn next_events(&self, wall: Moment) -> Result<NextEvents, StoreError> {
+        let shard = &self.membership.shard;
+        let mut all = NextEvents::default();
+        for replica in shard.partitions.values() {
+            let Some(leader) = replica.leader() else { continue };
+            let (catalogue, store) = (&shard.handlers.catalogue, &*shard.store);
+            let found = leader.next_events(replica.machine(), store, catalogue, wall)?;
+            all.tasks += found.tasks;
+            all.without.extend(found.without);
+        }
+        Ok(all)
     }
 }

@@ -11,23 +11,38 @@ use services::PartitionEvent;
 
 use crate::frame::{Answer, Question};
 use crate::jobs::Job;
+use crate::rest::explained::OfCluster;
 use crate::survey::SurveyJob;
 use crate::work::{Effects, GatherId, Purpose, Work};
 
-/// A question to all partitions, until the last one has answered.
+/// A question to all partitions, or to some groups, until the last one has answered.
 struct Gathering {
     aim: Aim,
-    missing: u32,
+    missing: usize,
     parts: Vec<Response>,
-    /// The first error; it becomes the answer.
-    failed: Option<Response>,
+    /// The first error, and whose it is; it becomes the answer.
+    failed: Option<(GroupId, Response)>,
 }
 
 /// What the parts are for.
 enum Aim {
-    Available { purpose: Purpose },
-    Stats { purpose: Purpose },
-    Fence { group: GroupId, opening: u64, source: Source },
+    Available {
+        purpose: Purpose,
+    },
+    Stats {
+        purpose: Purpose,
+    },
+    Fence {
+        group: GroupId,
+        opening: u64,
+        source: Source,
+    },
+    /// Why the cluster does not go on, told by the node with that id.
+    Explain {
+        purpose: Purpose,
+        known: Box<OfCluster>,
+        node_id: String,
+    },
 }
 
 /// A fence that did not get through everywhere.
@@ -63,12 +78,24 @@ impl Gather {
         effects: &mut Effects,
         question: impl Fn() -> Question,
     ) {
+        let groups: Vec<GroupId> = (1..=scope.partitions).map(GroupId).collect();
+        self.ask_groups(aim, &groups, effects, question);
+    }
+
+    /// There is one at least.
+    fn ask_groups(
+        &mut self,
+        aim: Aim,
+        groups: &[GroupId],
+        effects: &mut Effects,
+        question: impl Fn() -> Question,
+    ) {
         self.last += 1;
-        let gathering =
-            Gathering { aim, missing: scope.partitions, parts: Vec::new(), failed: None };
+        let missing = groups.len();
+        let gathering = Gathering { aim, missing, parts: Vec::new(), failed: None };
         self.open.insert(self.last, gathering);
-        for group in (1..=scope.partitions).map(GroupId) {
-            let purpose = Purpose::Part { gather: self.last };
+        for group in groups.iter().copied() {
+            let purpose = Purpose::Part { gather: self.last, group };
             effects.push(Work::Submit(purpose, group, question()));
         }
     }
@@ -82,6 +109,19 @@ impl Gather {
     ) {
         let aim = Aim::Fence { group, opening, source };
         self.ask(aim, scope, effects, || Question::Fence(source));
+    }
+
+    /// Asks the owners of instances what those wait for.
+    pub(crate) fn explain(
+        &mut self,
+        (purpose, node_id): (Purpose, &str),
+        known: OfCluster,
+        effects: &mut Effects,
+    ) {
+        let groups = known.ask.clone();
+        let (known, node_id) = (Box::new(known), node_id.to_owned());
+        let aim = Aim::Explain { purpose, known, node_id };
+        self.ask_groups(aim, &groups, effects, || Question::InstanceExplained);
     }
 
     /// Has the store of this node read through.
@@ -138,14 +178,19 @@ impl Gather {
     }
 
     /// A partition's part has come.
-    pub(crate) fn gathered(&mut self, id: GatherId, answer: Answer, effects: &mut Effects) {
+    pub(crate) fn gathered(
+        &mut self,
+        (id, group): (GatherId, GroupId),
+        answer: Answer,
+        effects: &mut Effects,
+    ) {
         let Some(gathering) = self.open.get_mut(&id) else { return };
         gathering.missing -= 1;
         let response = answer.into_response();
         if response.is_success() {
             gathering.parts.push(response);
         } else if gathering.failed.is_none() {
-            gathering.failed = Some(response);
+            gathering.failed = Some((group, response));
         }
         if gathering.missing == 0 {
             let gathering = self.open.remove(&id).expect("it was there");
@@ -156,19 +201,27 @@ impl Gather {
     fn finish(&mut self, gathering: Gathering, effects: &mut Effects) {
         match (gathering.aim, gathering.failed) {
             (Aim::Available { purpose }, failed) => {
-                let response = failed.unwrap_or_else(|| Response::bytes(200, Bytes::new()));
+                let all_are = || Response::bytes(200, Bytes::new());
+                let response = failed.map_or_else(all_are, |(_, response)| response);
                 effects.respond(&purpose, response);
             }
             (Aim::Stats { purpose }, failed) => {
                 let parts: Vec<Value> = gathering.parts.iter().map(Response::to_json).collect();
                 let merged = || Response::json(200, &services::merge_stats(&parts));
-                effects.respond(&purpose, failed.unwrap_or_else(merged));
+                let response = failed.map_or_else(merged, |(_, response)| response);
+                effects.respond(&purpose, response);
+            }
+            (Aim::Explain { purpose, known, node_id }, _) => {
+                effects.respond(&purpose, known.answer(&gathering.parts, &node_id));
             }
             (Aim::Fence { group, opening, .. }, None) => {
                 effects.push(Work::Partition(group, PartitionEvent::Fenced { opening }));
             }
             // That partition has no owner at the moment; the tasks of this partition wait for it.
-            (Aim::Fence { group, opening, source }, Some(_)) => {
+            (Aim::Fence { group, opening, source }, Some((lacking, response))) => {
+                let why = response.to_json()["message"].as_str().unwrap_or_default().to_owned();
+                let late = PartitionEvent::FenceLate { opening, lacking, why };
+                effects.push(Work::Partition(group, late));
                 self.late_fences.push(LateFence { group, opening, source });
             }
         }

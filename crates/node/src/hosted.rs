@@ -85,6 +85,9 @@ impl Hosted for PartitionMachine {
             PartitionAction::GoOn { opening } => {
                 effects.outputs.push(Output::GoOn { group, opening });
             }
+            PartitionAction::WithoutNextEvent { count } => {
+                effects.outputs.push(Output::WithoutNextEvent { count });
+            }
         }
     }
 }

@@ -329,6 +329,10 @@ pub enum Output {
     StateFilled {
         group: GroupId,
     },
+    /// This number of tasks have not ended and will take no further step. To be counted.
+    WithoutNextEvent {
+        count: usize,
+    },
     Answer {
         ticket: u64,
         response: Response,

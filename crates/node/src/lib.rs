@@ -85,6 +85,7 @@ mod rules;
 mod searches;
 mod serving;
 mod shard;
+mod since;
 mod standstill;
 mod subscriptions;
 mod survey;

@@ -158,7 +158,7 @@ impl LogBatch {
     /// state, and the disk is full: the state store would hold all of it in memory.
     pub(crate) fn leaves_out(&mut self, frame: &Frame, effects: &mut Effects) -> bool {
         match frame {
-            Frame::Chunk(_) => return self.full.is_some(),
+            Frame::Chunk(_) => return self.room.full.is_some(),
             Frame::Consensus { message, .. } if !message.entries.is_empty() => {}
             _ => return false,
         }

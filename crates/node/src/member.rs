@@ -15,7 +15,7 @@ use storage::StoreError;
 use crate::admission;
 use crate::control::Control;
 use crate::feeds::Feeds;
-use crate::frame::{Answer, Frame, Question};
+use crate::frame::Frame;
 use crate::gather::{Gather, LateFence};
 use crate::groups;
 use crate::instance::InstanceEvent;
@@ -29,7 +29,7 @@ use crate::programs::Programs;
 use crate::proof::Proof;
 use crate::queries::Queries;
 use crate::replies::{directory_answer, instance_answer, leveled};
-use crate::rest::{self, ambrosia, instances};
+use crate::rest;
 use crate::router::Router;
 use crate::searches::Searches;
 use crate::serving::words::ServiceWork;
@@ -242,7 +242,7 @@ impl Member {
             self.repeat_late_fences(host);
             self.membership.see_who_lives(host);
             self.programs.tick(&seen!(self, host), host.effects);
-            self.membership.control.services.outside = self.programs.of_kinds();
+            self.note_programs();
         }
         if self.ticks.is_multiple_of(5) {
             self.membership
@@ -262,6 +262,16 @@ impl Member {
             self.membership.go_on_stopping(self.router.is_empty(), host)?;
         }
         Ok(Fate::GoesOn)
+    }
+
+    /// Notes which kinds have a program that serves them.
+    fn note_programs(&mut self) {
+        let outside = self.programs.of_kinds();
+        let attached = &mut self.membership.shard.handlers.attached;
+        if !outside.keys().eq(attached.iter()) {
+            *attached = outside.keys().cloned().collect();
+        }
+        self.membership.control.services.outside = outside;
     }
 
     fn repeat_late_fences(&mut self, host: &mut Host<'_>) {
@@ -676,7 +686,9 @@ impl Member {
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
             }
-            Work::Gathered(id, answer) => self.gather.gathered(id, answer, host.effects),
+            Work::Gathered(id, group, answer) => {
+                self.gather.gathered((id, group), answer, host.effects);
+            }
             Work::Piece(id, group, answer) => {
                 self.queries.came(id, group, answer, now, host.effects);
             }
@@ -749,32 +761,6 @@ impl Member {
     ) -> Result<(), StoreError> {
         let conditions = conditions!(self.membership, host);
         self.membership.shard.instance_event(group, event, &conditions, host.effects)
-    }
-
-    fn ask(&mut self, group: GroupId, asked: Asked, host: &mut Host<'_>) -> Result<(), StoreError> {
-        let view = seen!(self, host);
-        let answer = match &asked.question {
-            Question::InstanceStatus => Some(instances::status(group, &view)),
-            Question::InstanceExplained => rest::explain::instance(group, &view),
-            Question::Ambrosia { rest, filter } => {
-                Some(ambrosia::answer(rest, filter, &view).unwrap_or_else(Response::from))
-            }
-            _ => None,
-        };
-        if let Some(answer) = answer {
-            let answer = Answer::Response(answer);
-            host.effects.reply(self.membership.control.me, asked.caller, answer);
-            return Ok(());
-        }
-        let refusal = view.refuse_write(group, &asked.question);
-        let refusal = refusal.or_else(|| rest::members::refuse_removal(&asked.question, &view));
-        self.membership.shard.ask(
-            group,
-            asked,
-            refusal,
-            &conditions!(self.membership, host),
-            host.effects,
-        )
     }
 
     /// What goes out at the end of a step.

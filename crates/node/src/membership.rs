@@ -87,7 +87,7 @@ macro_rules! conditions {
             now: $host.now,
             me: $self.control.me,
             map: &$self.control.map,
-            quorum: $self.control.quorum($host.links, $host.now),
+            quorum: $self.control.quorum(&$self.shard.log, $host.links, $host.now),
             may_lead: !$self.is_stopping() && $self.control.clock.is_told(),
         }
     };
@@ -253,6 +253,8 @@ impl Membership {
     /// and says so. One with a full disk has said so; who could take its groups may come later.
     pub(crate) fn watch_its_fitness(&mut self, host: &mut Host<'_>) -> Result<(), StoreError> {
         self.shard.log.tick(host.now.steady_micros);
+        let quorum = self.control.quorum(&self.shard.log, host.links, host.now);
+        self.placement.since.look(&self.control, quorum, &self.shard, host.now);
         let slow = self
             .shard
             .log

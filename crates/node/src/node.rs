@@ -1,6 +1,6 @@
 //! The node: a newcomer until it is known who it is, then a member of its cluster for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cluster::{
@@ -109,7 +109,8 @@ impl Node {
         }
         let node_id: Arc<str> = config.node_id.as_str().into();
         let guard = access::Guard::default();
-        let handlers = Handlers { catalogue, invoker, node_id, guard };
+        let attached = BTreeSet::new();
+        let handlers = Handlers { catalogue, invoker, node_id, guard, attached };
         let logs = Logs::new(recovered.groups, reader, config.upkeep.log_memory_bytes);
         let log = LogBatch::after_start(recovered.frames, config.upkeep.log_waiting_bytes);
         let witnesses = Witnesses::new(recovered.witnesses);
@@ -162,6 +163,18 @@ impl Node {
         match &self.life {
             Life::Member(member) => member.group_of_program(program),
             Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => None,
+        }
+    }
+
+    /// Looks at all tasks whose owner this node is, and that have not ended. Each must have a next
+    /// event.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn next_events(&self) -> Result<services::NextEvents, storage::StoreError> {
+        match &self.life {
+            Life::Member(member) => member.next_events(self.now.wall),
+            Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => Ok(Default::default()),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::hosted::{AnyReplica, name_of};
 use crate::io::{Level, Timing};
 use crate::shard::{Conditions, Shard};
+use crate::since::Since;
 use crate::work::Effects;
 
 /// A node must have been up and well reached for this long before it is given groups back, in
@@ -41,6 +42,8 @@ pub(crate) struct Placement {
     /// Since when each group has been without an owner.
     free_since: BTreeMap<GroupId, u64>,
     moved_last: u64,
+    /// Since when this node is not well.
+    pub(crate) since: Since,
 }
 
 /// What placement looks at.

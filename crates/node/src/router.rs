@@ -125,7 +125,11 @@ impl Router {
             return;
         };
         let group = request.group;
-        let Some(owner) = view.owner_of(group) else { return };
+        let owner = match &request.question {
+            Question::InstanceStatus | Question::InstanceExplained => view.teller_of(group),
+            _ => view.owner_of(group),
+        };
+        let Some(owner) = owner else { return };
         let is_here = owner == view.me();
         let is_reached = if is_here {
             view.shard.is_serving(group)

@@ -88,7 +88,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn nodes_up(&self) -> usize {
-        self.control.quorum(self.links, self.now).up
+        self.quorum().up
     }
 
     pub(crate) fn majority_is_up(&self) -> bool {
@@ -100,7 +100,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn quorum(&self) -> Quorum {
-        self.control.quorum(self.links, self.now)
+        self.control.quorum(&self.shard.log, self.links, self.now)
     }
 
     pub(crate) fn instance(&self, group: GroupId) -> Option<&'a immortals::Instance> {
@@ -176,7 +176,7 @@ impl<'a> View<'a> {
 
     fn quorum_not_met(&self, needed: usize, up: usize) -> Problem {
         let members = self.topology().members().keys();
-        let is_full = |id: &&ReplicaId| self.is_up(**id) && !self.links.takes_writes(**id);
+        let is_full = |id: &&ReplicaId| self.is_up(**id) && !self.takes_writes(**id);
         let full = match members.filter(is_full).count() {
             0 => String::new(),
             full => format!(", not counting {full} whose disks are full"),
@@ -226,6 +226,16 @@ impl<'a> View<'a> {
     pub(crate) fn owner_as_seen(&self, group: GroupId) -> Option<ReplicaId> {
         let known = self.owner_of(group);
         known.filter(|owner| self.shard.has(group) || self.is_up(*owner))
+    }
+
+    /// Who is to be asked how an instance is. A node without a replica hears of an owner when a
+    /// program is there; until then any replica that is up can tell that there is none.
+    pub(crate) fn teller_of(&self, group: GroupId) -> Option<ReplicaId> {
+        match self.owner_as_seen(group) {
+            Some(owner) => Some(owner),
+            None if self.shard.has(group) => None,
+            None => self.replicas_of(group).into_iter().find(|id| self.is_up(*id)),
+        }
     }
 
     /// Whether it is worth waiting for the owner of an instance: there is an owner, or enough

@@ -31,7 +31,7 @@ pub(crate) enum Purpose {
     /// A call of a task; of no use once the leader of that opening is gone.
     Call { group: GroupId, opening: u64, call: u64 },
     /// One of several that are gathered.
-    Part { gather: GatherId },
+    Part { gather: GatherId, group: GroupId },
     /// A piece of one partition's hits.
     Piece { query: QueryId, group: GroupId },
     /// Is the factory of a request defined? Then the request goes on.
@@ -101,7 +101,7 @@ pub(crate) enum Work {
         answer: Answer,
     },
     /// A part of what is gathered has come.
-    Gathered(GatherId, Answer),
+    Gathered(GatherId, GroupId, Answer),
     /// A piece of one partition's hits has come.
     Piece(QueryId, GroupId, Answer),
     /// A partition that is owned here has a query that takes long.
@@ -257,7 +257,9 @@ impl Effects {
                 let event = PartitionEvent::Called { opening, call, response };
                 self.push(Work::Partition(*group, event));
             }
-            Purpose::Part { gather } => self.push(Work::Gathered(*gather, answer)),
+            Purpose::Part { gather, group } => {
+                self.push(Work::Gathered(*gather, *group, answer));
+            }
             Purpose::Piece { query, group } => self.push(Work::Piece(*query, *group, answer)),
             Purpose::LookUp(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());

@@ -39,6 +39,24 @@ pub enum WaitsFor {
 }
 
 impl WaitsFor {
+    const ALL: [Self; 15] = [
+        Self::Quorum,
+        Self::Owner,
+        Self::Node,
+        Self::Program,
+        Self::Timer,
+        Self::Turn,
+        Self::Destination,
+        Self::Disk,
+        Self::Clock,
+        Self::State,
+        Self::Service,
+        Self::Handler,
+        Self::Call,
+        Self::Fence,
+        Self::Person,
+    ];
+
     /// As it is shown.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,12 +89,15 @@ pub struct Finding {
     pub remedy: Option<String>,
     /// For how long it has been so, in microseconds, as far as that is known.
     pub for_micros: Option<u64>,
+    /// Because of it writes of documents are refused, of some or of all of them.
+    pub refuses_writes: bool,
 }
 
 impl Finding {
     /// It goes on by itself.
     pub fn passing(waits_for: WaitsFor, text: impl Into<String>) -> Self {
-        Self { waits_for, text: text.into(), remedy: None, for_micros: None }
+        let text = text.into();
+        Self { waits_for, text, remedy: None, for_micros: None, refuses_writes: false }
     }
 
     /// It goes on when that has been done, and not before.
@@ -89,6 +110,25 @@ impl Finding {
         Self { for_micros, ..self }
     }
 
+    /// Because of it writes of documents are refused.
+    #[must_use]
+    pub fn refusing_writes(self) -> Self {
+        Self { refuses_writes: true, ..self }
+    }
+
+    /// What another node has told, if it is a finding.
+    pub fn from_json(shown: &Value) -> Option<Self> {
+        let name = shown["waitsFor"].as_str()?;
+        let waits_for = WaitsFor::ALL.into_iter().find(|it| it.name() == name)?;
+        Some(Self {
+            waits_for,
+            text: shown["text"].as_str()?.to_owned(),
+            remedy: shown["remedy"].as_str().map(str::to_owned),
+            for_micros: shown["forMillis"].as_u64().map(|millis| millis.saturating_mul(1_000)),
+            refuses_writes: shown["refusesWrites"] == true,
+        })
+    }
+
     fn to_json(&self) -> Value {
         let mut shown = json!({ "waitsFor": self.waits_for.name(), "text": self.text });
         if let Some(micros) = self.for_micros {
@@ -96,6 +136,9 @@ impl Finding {
         }
         if let Some(remedy) = &self.remedy {
             shown["remedy"] = json!(remedy);
+        }
+        if self.refuses_writes {
+            shown["refusesWrites"] = json!(true);
         }
         shown
     }
@@ -124,9 +167,18 @@ mod tests {
         assert_eq!(shown["isStuck"], false);
         let finding = json!({ "waitsFor": "TIMER", "text": "a pause", "forMillis": 2 });
         assert_eq!(shown["findings"], json!([finding]));
+        assert_eq!(shown["findings"][0].get("refusesWrites"), None);
         let stuck = Finding::stuck(WaitsFor::Quorum, "one of three nodes is up", "start n2");
+        let stuck = stuck.refusing_writes();
+        for (finding, waits_for) in [&waits, &stuck].into_iter().zip(["TIMER", "QUORUM"]) {
+            let shown = finding.to_json();
+            let read = Finding::from_json(&shown).unwrap();
+            assert_eq!((read.to_json(), read.waits_for.name()), (shown, waits_for));
+        }
+        assert_eq!(Finding::from_json(&json!({ "waitsFor": "NOTHING", "text": "" })), None);
         let shown = explanation("/core/tasks/a", "n1", &[waits, stuck]);
         assert_eq!(shown["isStuck"], true);
         assert_eq!(shown["findings"][1]["remedy"], "start n2");
+        assert_eq!(shown["findings"][1]["refusesWrites"], true);
     }
 }

@@ -42,6 +42,11 @@ pub struct Flow {
     heard: u64,
     /// From where messages were last sent again, and when.
     resent: (u64, u64),
+    /// The last number that was sent, and the last one that the receiver has durable.
+    sent_last: u64,
+    logged: u64,
+    /// Since when the receiver has taken nothing, although there was something.
+    stands_since: Option<u64>,
 }
 
 impl Flow {
@@ -53,6 +58,9 @@ impl Flow {
             sent_bytes: 0,
             heard: 0,
             resent: (0, 0),
+            sent_last: 0,
+            logged: 0,
+            stands_since: None,
         }
     }
 
@@ -72,8 +80,15 @@ impl Flow {
             // Nothing was to be answered until now.
             self.heard = now;
         }
+        self.stands_since.get_or_insert(now);
+        self.sent_last = self.sent_last.max(last);
         self.sent.push_back((last, bytes));
         self.sent_bytes += bytes;
+    }
+
+    /// Since when the receiver has taken nothing, although there was something.
+    pub fn stands_since(&self) -> Option<u64> {
+        self.stands_since
     }
 
     /// The receiver has said that it has everything up to `logged`, durable.
@@ -85,6 +100,13 @@ impl Flow {
         while let Some((_, bytes)) = self.sent.pop_front_if(|(last, _)| *last <= logged) {
             self.sent_bytes -= bytes;
         }
+        // A receiver that answers, and has no more than before, stands as before.
+        if logged >= self.sent_last {
+            self.stands_since = None;
+        } else if logged > self.logged {
+            self.stands_since = Some(now);
+        }
+        self.logged = self.logged.max(logged);
     }
 
     /// The receiver wants all messages from there on. It says so for each message that came too
@@ -104,6 +126,9 @@ impl Flow {
     }
 
     pub fn begin_anew(&mut self, progress: Progress) {
+        if let Progress::Asked { at } = progress {
+            self.stands_since.get_or_insert(at);
+        }
         self.progress = progress;
         self.sent.clear();
         self.sent_bytes = 0;
@@ -142,6 +167,28 @@ mod tests {
         assert!(flow.is_silent(idle + ASK_AGAIN_MICROS + 1));
         flow.acked(1, None, idle + ASK_AGAIN_MICROS);
         assert!(!flow.is_silent(idle + 9 * ASK_AGAIN_MICROS));
+    }
+
+    #[test]
+    fn a_receiver_stands_from_when_it_took_something_last() {
+        let mut flow = Flow::new(WINDOW);
+        flow.begin_anew(Progress::Asked { at: 5 });
+        assert_eq!(flow.stands_since(), Some(5), "it does not even say how far it is");
+        flow.acked(0, Some(1), 7);
+        assert_eq!(flow.stands_since(), None, "nothing was sent");
+        flow.sent(1, 10, 8);
+        flow.sent(2, 10, 9);
+        assert_eq!(flow.stands_since(), Some(8));
+        flow.begin_anew(Progress::Asked { at: 20 });
+        flow.acked(0, Some(1), 21);
+        assert_eq!(flow.stands_since(), Some(8), "it answers, and takes nothing");
+        flow.sent(2, 20, 22);
+        flow.acked(1, None, 30);
+        assert_eq!(flow.stands_since(), Some(30), "it has taken some");
+        flow.acked(2, None, 40);
+        assert_eq!(flow.stands_since(), None, "it has all");
+        flow.sent(3, 10, 50);
+        assert_eq!(flow.stands_since(), Some(50));
     }
 
     #[test]

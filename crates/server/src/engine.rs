@@ -303,6 +303,10 @@ impl Engine {
             Output::StateFilled { .. } => {
                 self.parts.metrics.work.states_filled.fetch_add(1, Ordering::Relaxed);
             }
+            Output::WithoutNextEvent { count } => {
+                let found = &self.parts.metrics.work.tasks_without_next_event;
+                found.fetch_add(count.try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
             Output::GoOn { group, opening } => {
                 self.parts.inbox.put(Event::GoOn { group, opening });
             }

@@ -146,6 +146,8 @@ pub(crate) struct Work {
     pub(crate) job_seconds: Histogram,
     /// States of groups that were wrong here and were filled anew.
     pub(crate) states_filled: AtomicU64,
+    /// How often a task was found that has not ended and will take no further step.
+    pub(crate) tasks_without_next_event: AtomicU64,
     /// Calls of handlers that took long without having said so, by factory.
     handlers_slow: Mutex<BTreeMap<String, u64>>,
 }
@@ -212,6 +214,11 @@ impl Metrics {
                 "amrita_states_filled_total",
                 "States of groups that differed from a majority's and were filled anew.",
                 &self.work.states_filled,
+            ),
+            (
+                "amrita_tasks_without_next_event_total",
+                "Tasks, found once a minute, that have not ended and take no further step.",
+                &self.work.tasks_without_next_event,
             ),
         ] {
             header(name, help, "counter", &mut text);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::explanation::WaitsFor;
 use protocol::{Method, Request, Response, node_group};
 use tokio::sync::Mutex;
 
@@ -67,15 +66,14 @@ impl Readiness {
         }
     }
 
-    /// Why documents cannot be written at present, whoever owns them.
+    /// Why documents cannot be written at present, all of them or some.
     async fn why_no_writes(&self) -> Option<serde_json::Value> {
         let path = format!("{}/explain", node_group::MANAGEMENT_LINK);
         let answer = ask_as_system(&self.inbox, Request::new(Method::Get, &path)).await;
         let told: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
         let findings = told["findings"].as_array()?;
-        let quorum = WaitsFor::Quorum.name();
-        let missing = findings.iter().find(|finding| finding["waitsFor"] == quorum)?;
-        Some(missing["text"].clone())
+        let refused = findings.iter().find(|finding| finding["refusesWrites"] == true)?;
+        Some(refused["text"].clone())
     }
 }
 
@@ -85,6 +83,34 @@ mod tests {
 
     use super::*;
     use crate::fake_node::{ok, run, with_node};
+
+    #[test]
+    fn a_node_that_serves_is_not_ready_while_writes_are_refused() {
+        run(async {
+            let ready = |findings: serde_json::Value| async move {
+                let inbox = Arc::new(Inbox::new(Arc::default()));
+                let readiness = Readiness::new(Arc::clone(&inbox), "");
+                let told = move |request: &Request| match request.path.as_str() {
+                    node_group::LINK => ok(&json!({
+                        "nodes": {},
+                        "membershipQuorum": 1,
+                        "documentOwner": "n1",
+                        "documentSelfLink": node_group::LINK,
+                        "documentKind": "",
+                        "partitionOwners": ["n1"],
+                    })),
+                    _ => ok(&json!({ "findings": findings })),
+                };
+                with_node(&inbox, told, readiness.answer()).await.0
+            };
+            let slow = json!({ "waitsFor": "DISK", "text": "the disk is slow", "remedy": "why" });
+            let full = json!({ "waitsFor": "DISK", "text": "full", "refusesWrites": true });
+            let answer = ready(json!([slow])).await;
+            assert_eq!(answer.status, 200, "{}", answer.to_json());
+            let answer = ready(json!([slow, full])).await;
+            assert_eq!((answer.status, &answer.to_json()["noWrites"]), (503, &json!("full")));
+        });
+    }
 
     #[test]
     fn many_who_ask_cost_the_node_one_look() {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use protocol::{Document, Problem, links};
 
+use crate::caught::caught;
 use crate::definitions::Kinds;
 use crate::graph_task::GraphQueryService;
 use crate::handlers::{Erased, ErasedTask, Handlers};
@@ -187,6 +187,8 @@ impl Catalogue {
             }
             Work::Step(step) => {
                 let verdict = caught(|| job.step(step));
+                // Nothing of the user's runs in it that is not caught by itself: a panic in `undo`
+                // must not keep a task from ending.
                 verdict.unwrap_or_else(|panic| job.fail(Problem::internal(panic)))
             }
         }
@@ -200,16 +202,4 @@ impl Catalogue {
             known.join(", ")
         ))
     }
-}
-
-/// Runs what a user wrote.
-fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let words = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no words");
-        format!("the handler panicked: {words}")
-    })
 }

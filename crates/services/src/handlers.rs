@@ -4,6 +4,7 @@ use protocol::{Body, Code, Problem, Request, Response, TaskStage};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::caught::caught;
 use crate::outside::{Draft, Outside};
 use crate::state::{check_required, check_types, decode, stored};
 use crate::task::{FAILURE_MESSAGE, TaskInfo, take_out};
@@ -316,15 +317,20 @@ impl<T: Task> ErasedTask<T> {
     /// The next of the requests that undo what the task has done: as many as go into one step.
     ///
     /// # Errors
-    /// When the state cannot be read, so that nobody knows what to undo.
+    /// When the state cannot be read or `undo` panics, so that nobody knows what to undo. The task
+    /// ends all the same, is cancelled and is deleted: what it did stays, and that is said.
     fn calls_to_undo(
         &self,
         context: &Context<'_>,
         current: &Body,
         info: &TaskInfo,
     ) -> Result<Option<Calls>, Problem> {
-        let state: T::State = stored(context.spec, current)?;
-        let rest = self.0.undo(context, &state).into_iter().skip(info.undone);
+        let all = caught(|| {
+            let state: T::State = stored(context.spec, current)?;
+            Ok(self.0.undo(context, &state))
+        });
+        let all: Vec<Request> = all.unwrap_or_else(|panic| Err(Problem::internal(panic)))?;
+        let rest = all.into_iter().skip(info.undone);
         let requests: Vec<Request> = rest.take(CALLS_PER_STEP_MAX).collect();
         let (life, after_micros) = (info.life(), 0);
         let calls = Calls { life, after_micros, requests, is_undo: true };

@@ -1,5 +1,6 @@
 //! The handlers of a node's services, and where they run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use access::Guard;
@@ -14,6 +15,8 @@ pub struct Handlers {
     pub node_id: Arc<str>,
     /// Who may do what, as this node knows it.
     pub guard: Guard,
+    /// The factories whose handlers are in a program outside, and one is attached somewhere.
+    pub attached: BTreeSet<String>,
 }
 
 /// Runs handlers, or says that they must run elsewhere.

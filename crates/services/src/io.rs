@@ -4,7 +4,7 @@ use bytes::Bytes;
 use documents::Wanted;
 use group::Refusal;
 use protocol::service::Call;
-use protocol::{Principal, Problem, Request, Response, Source};
+use protocol::{GroupId, Principal, Problem, Request, Response, Source};
 use query::{Cursor, HitFilter, Page};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,8 @@ pub enum PartitionEvent {
     Called { opening: u64, call: u64, response: Response },
     /// All partitions have this owner's fence.
     Fenced { opening: u64 },
+    /// That partition has not taken the fence. It is tried again.
+    FenceLate { opening: u64, lacking: GroupId, why: String },
     /// What became of [`PartitionAction::Search`].
     Searched { opening: u64, ticket: u64, found: PartitionAnswer },
     /// See [`PartitionAction::GoOn`].
@@ -123,7 +125,8 @@ pub enum PartitionAction {
     Ask { opening: u64, number: u64, call: Box<Call> },
     /// A task's request, to be routed like a client's; comes back as [`PartitionEvent::Called`].
     Call { opening: u64, call: u64, request: Box<Request> },
-    /// Write this fence in all partitions, then [`PartitionEvent::Fenced`].
+    /// Write this fence in all partitions, then [`PartitionEvent::Fenced`]. Until then
+    /// [`PartitionEvent::FenceLate`] each time that one does not take it.
     Fence { opening: u64, source: Source },
     /// Run the query elsewhere, on the partition as it is or later, then
     /// [`PartitionEvent::Searched`].
@@ -134,6 +137,8 @@ pub enum PartitionAction {
     /// There is more to do for what came already: [`PartitionEvent::GoOn`], after what has come
     /// meanwhile.
     GoOn { opening: u64 },
+    /// This number of tasks have not ended, and nothing will take their next step. To be counted.
+    WithoutNextEvent { count: usize },
 }
 
 impl From<Problem> for PartitionAnswer {

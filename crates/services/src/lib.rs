@@ -8,6 +8,7 @@
 mod asking;
 mod body;
 mod catalogue;
+mod caught;
 mod definitions;
 mod difference;
 mod digits;
@@ -49,12 +50,12 @@ pub use io::{
     WantedSearch,
 };
 pub use kinds::{is_kind, may_be_defined};
-pub use leader::{PartitionLeader, compile};
+pub use leader::{NextEvents, PartitionLeader, compile};
 pub use limits::{DOCUMENT_QUEUE_MAX, Limits, TASKS_RUNNING_MAX};
 pub use machine::{PartitionMachine, RulesNews};
 pub use merge::Patch;
 pub use numbers::Numbers;
-pub use outside::{Outside, Said};
+pub use outside::{Outside, Said, no_program_attached};
 pub use sending::{MESSAGES_BYTES_MAX, MESSAGES_MAX, Sending, message};
 pub use service::{Context, Plan, Service, Task, succeeded};
 pub use spec::{

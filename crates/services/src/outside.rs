@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use protocol::explanation::{Finding, WaitsFor};
 use protocol::service::{Answer, Handler};
 use protocol::{Code, Problem};
 use serde_json::{Map, Value};
@@ -126,6 +127,13 @@ pub(crate) fn state_of(text: &[u8], factory: &str) -> Result<Map<String, Value>,
     }
     fields.retain(|_, value| !value.is_null());
     Ok(fields)
+}
+
+/// Why documents of a kind are not written whose handlers are in a program, when there is none.
+pub fn no_program_attached(factory: &str) -> Finding {
+    let text = format!("the handlers of {factory} are in a program, and none is attached");
+    let remedy = "start one beside a node, and look at what it prints";
+    Finding::stuck(WaitsFor::Program, text, remedy)
 }
 
 #[cfg(test)]

@@ -134,7 +134,8 @@ pub trait Task: Send + Sync + 'static {
     /// then has the task ended. If there are more than go into one step, they are made in several,
     /// in their order. As a plan they must follow from the state alone, and they must be
     /// right for a step that was begun and not learnt, too. What they are answered with is added to
-    /// `failureMessage` if it is an error.
+    /// `failureMessage` if it is an error. When this panics, the task ends without being undone,
+    /// and `failureMessage` says so.
     fn undo(&self, context: &Context<'_>, state: &Self::State) -> Vec<Request> {
         let _unused = (context, state);
         Vec::new()

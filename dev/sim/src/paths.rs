@@ -39,6 +39,7 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "a document of a defined kind was asked for",
             "a change was told",
             "a reader of changes fell behind",
+            "a task under way has its next event",
         ],
     ),
     ("detours", &["a silent link was closed", "a detour was made", "a detour has ended"]),

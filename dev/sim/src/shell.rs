@@ -8,7 +8,7 @@ use services::Invocation;
 use storage::LogRecord;
 
 use crate::agenda::{MILLISECOND, Time};
-use crate::checkers::Broken;
+use crate::checkers::{Broken, next_events};
 use crate::network::Process;
 use crate::settings::Fault;
 use crate::world::{Event, World};
@@ -46,6 +46,7 @@ impl World {
         if !self.machines[machine].foreign {
             self.referee.stepped(time, &self.machines[machine])?;
         }
+        self.look_at_tasks(machine)?;
         let count = outputs.len();
         for (done, output) in outputs.into_iter().enumerate() {
             if self.faults.dies_halfway(machine, done, count) {
@@ -67,6 +68,16 @@ impl World {
         let delay = self.rng.delay(usual, worst);
         let invocation = Box::new(invocation);
         self.agenda.after(delay, Event::Invoke { process, invocation });
+        Ok(())
+    }
+
+    fn look_at_tasks(&mut self, machine: usize) -> Result<(), Broken> {
+        let machine = &self.machines[machine];
+        let running = machine.running.as_ref().expect("the caller saw it alive");
+        let tasks = next_events::look(&running.node).map_err(|it| it.at(&machine.name))?;
+        if tasks > 0 {
+            self.paths.reached("a task under way has its next event");
+        }
         Ok(())
     }
 
@@ -139,6 +150,10 @@ impl World {
                 self.programs.books.diverged(instance, &text)
             }
             Output::StateAside { group } => self.put_aside(process, group),
+            Output::WithoutNextEvent { count } => {
+                let rule = "every task that has not ended has a next event";
+                Err(Broken::new(rule, format!("{count} have none")).at(&machine.name))
+            }
             Output::StateFilled { .. } => {
                 self.paths.reached("a state was filled anew");
                 Ok(())

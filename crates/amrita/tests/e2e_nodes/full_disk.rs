@@ -56,11 +56,15 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A cluster with a small disk for each node; `None` where that cannot be had.
+/// A cluster of three with a small disk for each node; `None` where that cannot be had.
 fn on_small_disks(test: &str) -> Option<(Vec<SmallDisk>, Cluster)> {
-    let mut cluster = Cluster::of(3);
+    of_size(3, test)
+}
+
+fn of_size(size: usize, test: &str) -> Option<(Vec<SmallDisk>, Cluster)> {
+    let mut cluster = Cluster::of(size);
     let mut disks = Vec::new();
-    for which in 0..3 {
+    for which in 0..size {
         let Some(disk) = SmallDisk::at(&cluster.member(which).sandbox) else {
             #[expect(clippy::print_stderr, reason = "a person reads why nothing was tried")]
             {
@@ -70,11 +74,16 @@ fn on_small_disks(test: &str) -> Option<(Vec<SmallDisk>, Cluster)> {
         };
         disks.push(disk);
     }
-    for which in 0..3 {
+    for which in 0..size {
         cluster.start_with(which, &["--free-space-min", "16"]);
     }
     cluster.wait_until_whole();
     Some((disks, cluster))
+}
+
+/// Whether that node says that it serves, and writes are taken.
+fn is_ready(cluster: &Cluster, which: usize) -> Option<u16> {
+    Ask::get("/readyz").send(cluster.port(which)).ok().map(|reply| reply.status)
 }
 
 fn put(cluster: &Cluster, which: usize, number: usize, bytes: usize) -> u16 {
@@ -102,6 +111,7 @@ fn full_disks_refuse_writes_and_take_them_again() {
             number += 1;
             assert_ne!(put(&cluster, which, number, 200_000), 200, "there is no room for it");
             assert_eq!(cluster.get(which, "/core/examples/d-1").status, 200);
+            assert_eq!(is_ready(&cluster, which), Some(503), "writes fail");
         }
     }
     disks.iter().for_each(SmallDisk::make_room);
@@ -111,7 +121,25 @@ fn full_disks_refuse_writes_and_take_them_again() {
     });
     cluster.wait_until_whole();
     assert_eq!(cluster.get(2, "/core/examples/d-1").body["name"], "y");
+    for which in 0..3 {
+        cluster.wait_for("it to be ready", || {
+            is_ready(&cluster, which).filter(|status| *status == 200)
+        });
+    }
     (0..3).for_each(|which| cluster.kill(which));
+}
+
+#[test]
+fn a_node_alone_is_not_ready_while_its_disk_is_full() {
+    let Some((disks, mut cluster)) = of_size(1, "a_node_alone_is_not_ready") else { return };
+    assert_eq!((put(&cluster, 0, 1, 1_000), is_ready(&cluster, 0)), (200, Some(200)));
+    disks[0].fill();
+    cluster.wait_for("a refusal", || (put(&cluster, 0, 2, 1_000) == 503).then_some(()));
+    cluster.wait_for("it to say so", || is_ready(&cluster, 0).filter(|status| *status == 503));
+    disks[0].make_room();
+    cluster.wait_for("it to be ready", || is_ready(&cluster, 0).filter(|status| *status == 200));
+    assert_eq!(put(&cluster, 0, 3, 1_000), 200);
+    cluster.kill(0);
 }
 
 #[test]

@@ -158,6 +158,11 @@ impl Outbound {
         self.flows.keys().map(|id| id.destination.as_str())
     }
 
+    /// Since when a destination has taken none of the messages to it, although there were some.
+    pub(crate) fn stands_since(&self, destination: &str) -> Option<u64> {
+        self.flows.get(&FlowId::stream(destination))?.stands_since()
+    }
+
     pub(crate) fn flows_begun(&self) -> u64 {
         self.flows_begun
     }

@@ -65,6 +65,11 @@ impl Lead {
         self.inbound.repeats
     }
 
+    /// Since when a destination has taken none of the messages to it, although there were some.
+    pub fn stands_since(&self, destination: &str) -> Option<u64> {
+        self.outbound.stands_since(destination)
+    }
+
     /// Nothing is on its way into the log.
     pub fn is_idle(&self) -> bool {
         self.queue.is_idle() && self.genesis.is_none()

@@ -18,7 +18,7 @@ use crate::output::stream::KeptLimits;
 use crate::seat::connection::Connection;
 use crate::seat::health::Health;
 use crate::seat::states::Seat;
-use crate::standbys::statuses::Standbys;
+use crate::standbys::statuses::{Since, Standbys};
 use crate::standbys::transfers::Transfers;
 use crate::wire::{LetGo, ReplicaStatus, Sizes};
 
@@ -270,6 +270,16 @@ impl Instance {
     /// How the other replicas are, as far as they were heard of lately.
     pub fn others(&self) -> impl Iterator<Item = (ReplicaId, &ReplicaStatus)> {
         self.standbys.statuses()
+    }
+
+    /// Since when this replica has been as it is.
+    pub fn since(&self) -> Option<Since> {
+        self.standbys.own_since()
+    }
+
+    /// Since when another replica has been as it is, as seen from here.
+    pub fn since_of(&self, replica: ReplicaId) -> Option<Since> {
+        self.standbys.since(replica)
     }
 
     /// Whether the program on that replica could become the primary now.

@@ -21,6 +21,41 @@ const REST_MICROS: u64 = 500_000;
 struct Known {
     status: ReplicaStatus,
     at: u64,
+    since: Since,
+}
+
+/// Since when a replica has been as it is, as seen from here, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Since when its program has been there or away, has caught up or not, is held or not.
+    pub condition: u64,
+    /// Since when its program has handled no further input, although there were more.
+    pub input: u64,
+}
+
+/// What [`Since`] goes by.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    condition: (bool, bool, bool),
+    done: u64,
+    is_idle: bool,
+}
+
+impl Seen {
+    fn of(status: &ReplicaStatus) -> Self {
+        let condition = (status.attached, status.caught_up, status.is_good());
+        Self { condition, done: status.done, is_idle: status.done >= status.inputs }
+    }
+
+    fn since(&self, before: Option<(&Self, Since)>, now: u64) -> Since {
+        let Some((before, since)) = before else { return Since { condition: now, input: now } };
+        let is_so = before.condition == self.condition;
+        let stands = is_so && before.done == self.done && !before.is_idle;
+        Since {
+            condition: if is_so { since.condition } else { now },
+            input: if stands { since.input } else { now },
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -30,11 +65,16 @@ pub(crate) struct Standbys {
     told: Option<(ReplicaStatus, u64)>,
     /// When they are to be told again.
     tell_at: Option<u64>,
+    /// How this replica was when it was last looked at, and since when.
+    own: Option<(Seen, Since)>,
 }
 
 impl Standbys {
     pub(crate) fn learn(&mut self, from: ReplicaId, status: ReplicaStatus, now: u64) {
-        self.known.insert(from, Known { status, at: now });
+        let before = self.known.get(&from).map(|known| (Seen::of(&known.status), known.since));
+        let before = before.as_ref().map(|(seen, since)| (seen, *since));
+        let since = Seen::of(&status).since(before, now);
+        self.known.insert(from, Known { status, at: now, since });
     }
 
     pub(crate) fn lost(&mut self, replica: ReplicaId) {
@@ -48,6 +88,16 @@ impl Standbys {
 
     pub(crate) fn status_of(&self, replica: ReplicaId) -> Option<&ReplicaStatus> {
         self.known.get(&replica).map(|known| &known.status)
+    }
+
+    /// Since when another replica has been as it is.
+    pub(crate) fn since(&self, replica: ReplicaId) -> Option<Since> {
+        self.known.get(&replica).map(|known| known.since)
+    }
+
+    /// Since when this one has been as it is.
+    pub(crate) fn own_since(&self) -> Option<Since> {
+        self.own.as_ref().map(|(_, since)| *since)
     }
 
     pub(crate) fn statuses(&self) -> impl Iterator<Item = (ReplicaId, &ReplicaStatus)> {
@@ -113,6 +163,9 @@ impl Standbys {
         others: impl Iterator<Item = ReplicaId>,
         outputs: &mut Vec<Output>,
     ) {
+        let seen = Seen::of(&status);
+        let since = seen.since(self.own.as_ref().map(|(seen, since)| (seen, *since)), now);
+        self.own = Some((seen, since));
         let due = due_at(self.told.as_ref(), &status);
         if due.is_none_or(|due| now < due) {
             self.tell_at = due;
@@ -176,6 +229,32 @@ mod tests {
         let further = ReplicaStatus { done: 1, ..program };
         assert!(told_at(&mut standbys, &further, 10_000_000 + STATUS_MICROS));
         assert!(told_at(&mut standbys, &further, 10_000_000 + STATUS_MICROS + REST_MICROS));
+    }
+
+    #[test]
+    fn a_program_stands_at_an_input_from_when_it_was_given_it() {
+        let mut standbys = Standbys::default();
+        let (other, at) = (ReplicaId(2), |standbys: &Standbys| standbys.since(ReplicaId(2)));
+        let status = |done, inputs| ReplicaStatus {
+            attached: true,
+            done,
+            inputs,
+            ..ReplicaStatus::default()
+        };
+        standbys.learn(other, status(3, 3), 10);
+        standbys.learn(other, status(3, 3), 20);
+        standbys.learn(other, status(3, 5), 30);
+        assert_eq!(at(&standbys), Some(Since { condition: 10, input: 30 }));
+        standbys.learn(other, status(3, 6), 40);
+        assert_eq!(at(&standbys), Some(Since { condition: 10, input: 30 }));
+        standbys.learn(other, status(4, 6), 50);
+        assert_eq!(at(&standbys), Some(Since { condition: 10, input: 50 }));
+        standbys.learn(other, ReplicaStatus::default(), 60);
+        assert_eq!(at(&standbys), Some(Since { condition: 60, input: 60 }));
+        assert_eq!(standbys.own_since(), None);
+        told_at(&mut standbys, &status(1, 2), 70);
+        told_at(&mut standbys, &status(1, 2), 80);
+        assert_eq!(standbys.own_since(), Some(Since { condition: 70, input: 70 }));
     }
 
     #[test]

@@ -2,32 +2,39 @@
 //! a document waits for is told by its owner (`services`); here is what keeps a document from
 //! having one.
 
+use std::collections::BTreeMap;
+
 use access::Thing;
 use cluster::{InstanceEntry, Member};
 use group::Quorum;
-use immortals::ReplicaStatus;
 use protocol::explanation::{Finding, WaitsFor, explanation};
 use protocol::node_group::{LINK as NODE_GROUP, MANAGEMENT_LINK};
 use protocol::{GroupId, Method, ReplicaId, Request, Response, links};
 
+use super::explain_instances::of_instance;
+use super::explained::{OfCluster, answer};
 use super::instance_state;
+use super::plan::Plan;
 use crate::hosted::name_of;
 use crate::view::View;
 
-/// How many findings one answer has. The first ones are named, the others counted.
-const FINDINGS_MAX: usize = 100;
+/// How many owners of instances are asked when the cluster is explained. Of the others is told what
+/// this node knows itself.
+const INSTANCES_ASKED_MAX: usize = 100;
 
-/// How many findings about instances are among them.
-const OF_INSTANCES_MAX: usize = 50;
+/// How many nodes are named in one remedy.
+const NODES_NAMED_MAX: usize = 5;
 
 /// A group without an owner for longer, in microseconds, does not get one by itself.
 const FREE_MICROS_MAX: u64 = 10_000_000;
 
-/// The answer to GET on `/explain` of the node group: what keeps the cluster from serving.
-pub(super) fn of_cluster(request: &Request, view: &View<'_>) -> Response {
+/// GET on `/explain` of the node group: what keeps the cluster from serving. The owners of instances
+/// know more of those than this node does, and are asked.
+pub(super) fn of_cluster(request: &Request, view: &View<'_>) -> Plan {
     let mut findings = nodes(view);
     findings.extend(not_formed(view));
     findings.extend(of_quorum(view));
+    findings.extend(unwritable(view));
     findings.extend(owner(GroupId::DIRECTORY, view));
     findings.extend(ownerless(view));
     // Of instances only what the asker may see.
@@ -36,15 +43,30 @@ pub(super) fn of_cluster(request: &Request, view: &View<'_>) -> Response {
         let path = format!("{}/{}", instance_state::LINK, entry.name);
         guard.check(&request.principal, Method::Get, &Thing::Path(&path)).is_ok()
     };
+    let is_elsewhere = |entry: &&InstanceEntry| {
+        let teller = view.teller_of(entry.group);
+        teller.is_some_and(|id| id != view.me() && view.is_up(id))
+    };
     let entries = view.topology().instances().filter(is_shown);
-    let of_all = entries.flat_map(|entry| of_instance(entry, view));
-    let mut stuck = of_all.filter(|finding| finding.remedy.is_some());
-    findings.extend(stuck.by_ref().take(OF_INSTANCES_MAX));
-    if stuck.next().is_some() {
-        let text = "there are more instances that wait: amrita explain NAME tells of one";
+    let (mut elsewhere, mut here): (Vec<_>, Vec<_>) = entries.partition(is_elsewhere);
+    // First those of which this node knows least.
+    elsewhere.sort_by_key(|entry| view.instance(entry.group).is_some());
+    let not_asked = elsewhere.split_off(elsewhere.len().min(INSTANCES_ASKED_MAX));
+    let blind = not_asked.iter().filter(|entry| view.instance(entry.group).is_none()).count();
+    if blind > 0 {
+        let text = format!(
+            "{blind} more instances have no replica on this node: amrita explain NAME tells of one"
+        );
         findings.push(Finding::passing(WaitsFor::Person, text));
     }
-    answer(NODE_GROUP, findings, view)
+    here.extend(not_asked);
+    let of_instances = here.into_iter().flat_map(|entry| of_instance(entry, view)).collect();
+    let ask: Vec<GroupId> = elsewhere.iter().map(|entry| entry.group).collect();
+    let known = OfCluster { findings, of_instances, ask };
+    match known.ask.is_empty() {
+        true => Plan::Respond(known.answer(&[], &view.config.node_id)),
+        false => Plan::Explain(Box::new(known)),
+    }
 }
 
 /// The answer to GET on `/explain` of the management document: what is wrong with this node.
@@ -52,7 +74,8 @@ pub(super) fn of_this_node(view: &View<'_>) -> Response {
     let mut findings = own(view);
     findings.extend(not_formed(view));
     findings.extend(of_quorum(view));
-    answer(MANAGEMENT_LINK, findings, view)
+    findings.extend(unwritable(view));
+    answer(MANAGEMENT_LINK, findings, &view.config.node_id)
 }
 
 /// A cluster that has not formed so far.
@@ -81,7 +104,8 @@ pub(super) fn of_newcomer(link: &str, node_id: &str, why: &str) -> Response {
 pub(crate) fn instance(group: GroupId, view: &View<'_>) -> Option<Response> {
     let entry = view.topology().instance_of(group)?;
     let findings = of_instance(entry, view);
-    Some(answer(&format!("{}/{}", instance_state::LINK, entry.name), findings, view))
+    let link = format!("{}/{}", instance_state::LINK, entry.name);
+    Some(answer(&link, findings, &view.config.node_id))
 }
 
 /// The owner of that group need not be asked: there is none, or it could not answer.
@@ -106,30 +130,67 @@ pub(crate) fn without_owner(
     let mut findings: Vec<Finding> =
         owner(group, view).into_iter().chain(of_quorum(view)).collect();
     if findings.is_empty() {
-        let name = view.owner_of(group).and_then(|id| view.node_id(id)).unwrap_or("another node");
-        let text = format!("node {name} owns it, and does not answer");
-        let remedy =
-            format!("see what {name} waits for: amrita explain node --address its address");
-        findings.push(Finding::stuck(WaitsFor::Owner, text, remedy));
+        findings.push(silent(group, view));
     }
-    Some(answer(path, findings, view))
+    Some(answer(path, findings, &view.config.node_id))
+}
+
+/// The owner was asked, and gave no answer.
+fn silent(group: GroupId, view: &View<'_>) -> Finding {
+    let owner = view.owner_of(group);
+    let Some(Member { node_id, uri, .. }) = owner.and_then(|id| view.topology().members().get(&id))
+    else {
+        let text = "another node owns it, and does not answer";
+        let remedy = format!("look at each node and its log: {}", ask_each(view));
+        return Finding::stuck(WaitsFor::Owner, text, remedy);
+    };
+    let text = format!("node {node_id} owns it, and does not answer");
+    let remedy = format!("see what {node_id} waits for: amrita explain node --address {uri}");
+    Finding::stuck(WaitsFor::Owner, text, remedy)
+}
+
+/// How to ask the nodes one by one.
+fn ask_each(view: &View<'_>) -> String {
+    let members = view.topology().members().values();
+    let asked = members.map(|member| format!("amrita explain node --address {}", member.uri));
+    let mut asked: Vec<String> = asked.take(NODES_NAMED_MAX + 1).collect();
+    if asked.len() > NODES_NAMED_MAX {
+        asked.truncate(NODES_NAMED_MAX);
+        asked.push("and so on".to_owned());
+    }
+    asked.join(", ")
 }
 
 /// The partitions of a factory.
 pub(super) fn of_factory(path: &str, view: &View<'_>) -> Response {
-    let findings = ownerless(view).into_iter().chain(of_quorum(view));
-    answer(path, findings.chain(no_program(path, view)).collect(), view)
+    let findings = ownerless(view).into_iter().chain(of_quorum(view)).chain(unwritable(view));
+    let findings = findings.chain(no_program(path, view)).collect();
+    answer(path, findings, &view.config.node_id)
 }
 
 /// The handlers of a kind are in a program, and there is none.
 fn no_program(factory: &str, view: &View<'_>) -> Option<Finding> {
     view.catalogue().outside(factory)?;
-    if view.control.services.outside.contains_key(factory) {
-        return None;
-    }
-    let text = format!("the handlers of {factory} are in a program, and none is attached");
-    let remedy = "start one beside a node, and look at what it prints";
-    Some(Finding::stuck(WaitsFor::Program, text, remedy))
+    let is_attached = view.control.services.outside.contains_key(factory);
+    (!is_attached).then(|| services::no_program_attached(factory))
+}
+
+/// The partitions whose owners' disks are full: writes to them are refused.
+fn unwritable(view: &View<'_>) -> Vec<Finding> {
+    let mut owners: BTreeMap<ReplicaId, usize> = BTreeMap::new();
+    let groups = (1..=view.partitions()).map(GroupId);
+    let full = groups.filter_map(|group| view.owner_of(group)).filter(|id| !view.takes_writes(*id));
+    full.for_each(|id| *owners.entry(id).or_default() += 1);
+    let finding = |(id, count): (ReplicaId, usize)| {
+        let (node, all) = (view.node_id(id).unwrap_or("another node"), view.partitions());
+        let text = format!(
+            "writes to {count} of {all} partitions are refused: node {node} owns those, and its \
+             disk takes no writes"
+        );
+        let remedy = format!("free space on {node}");
+        Finding::stuck(WaitsFor::Disk, text, remedy).refusing_writes()
+    };
+    owners.into_iter().map(finding).collect()
 }
 
 /// The partitions without an owner, in one finding.
@@ -143,16 +204,6 @@ fn ownerless(view: &View<'_>) -> Option<Finding> {
             format!("{} of {all} partitions have no owner; {}", free.len(), finding.text);
     }
     Some(finding)
-}
-
-fn answer(link: &str, mut findings: Vec<Finding>, view: &View<'_>) -> Response {
-    findings.sort_by_key(|finding| finding.remedy.is_none());
-    if findings.len() > FINDINGS_MAX {
-        let more = findings.len() - FINDINGS_MAX;
-        findings.truncate(FINDINGS_MAX - 1);
-        findings.push(Finding::passing(WaitsFor::Person, format!("and {} more", more + 1)));
-    }
-    Response::json(200, &explanation(link, &view.config.node_id, &findings))
 }
 
 /// The nodes that are away, or are not well.
@@ -201,33 +252,38 @@ fn node((id, member): (&ReplicaId, &Member), view: &View<'_>) -> Option<Finding>
 
 /// What is wrong with this node itself.
 fn own(view: &View<'_>) -> Vec<Finding> {
-    let me = &view.config.node_id;
+    let (me, since) = (&view.config.node_id, &view.placement.since);
+    let lasted = |since: Option<u64>| since.map(|at| view.now.steady_micros.saturating_sub(at));
     let mut findings = Vec::new();
     if view.is_stopping {
         findings.push(Finding::passing(WaitsFor::Node, format!("node {me} is stopping")));
     }
     if let Some(why) = view.shard.log.full() {
         let text = format!("the disk of node {me} takes no writes: {why}");
-        findings.push(Finding::stuck(WaitsFor::Disk, text, "free space on it"));
+        let full = Finding::stuck(WaitsFor::Disk, text, "free space on it");
+        findings.push(full.for_micros(lasted(since.full)));
     }
     if let Some(millis) = view.shard.log.pace.slow_millis() {
         let text = format!(
             "the disk of node {me} is slow: a write to the log took {millis} ms. Other nodes own \
              what it owned, if their disks are better"
         );
-        findings.push(Finding::stuck(WaitsFor::Disk, text, "find out what else uses that disk"));
+        let slow = Finding::stuck(WaitsFor::Disk, text, "find out what else uses that disk");
+        findings.push(slow.for_micros(lasted(since.slow)));
     }
     if let Some(millis) = view.control.clock.off_millis() {
         let text = format!(
             "the clock of node {me} is {millis} ms off from those of a majority, so it owns nothing that another one \
              could own"
         );
-        findings.push(Finding::stuck(WaitsFor::Clock, text, "set the clock"));
+        let off = Finding::stuck(WaitsFor::Clock, text, "set the clock");
+        findings.push(off.for_micros(lasted(since.clock)));
     }
     if let Some(what) = view.control.lacks() {
         let text = format!("node {me} owns nothing that others can own: {what}");
         let remedy = "run the same program on all nodes";
-        findings.push(Finding::stuck(WaitsFor::Service, text, remedy));
+        let lacks = Finding::stuck(WaitsFor::Service, text, remedy);
+        findings.push(lacks.for_micros(lasted(since.services)));
     }
     if !view.control.clock.is_told() {
         let text = format!("node {me} does not know yet what time it is by a majority's clocks");
@@ -255,13 +311,18 @@ fn majority_is_reached(view: &View<'_>) -> bool {
 /// Whether enough nodes are up for writes of documents.
 fn of_quorum(view: &View<'_>) -> Option<Finding> {
     let Quorum { needed, up } = view.quorum();
+    let since = view.placement.since.quorum;
+    let lasted = since.map(|since| view.now.steady_micros.saturating_sub(since));
+    let refused = |text: String, remedy: String| {
+        Finding::stuck(WaitsFor::Quorum, text, remedy).for_micros(lasted).refusing_writes()
+    };
     let (all, majority) = (view.members(), view.members().len() / 2 + 1);
     let named = |which: &dyn Fn(&ReplicaId) -> bool| {
         let nodes = view.control.nodes().filter(|(id, _)| which(id));
         nodes.map(|(_, member)| member.node_id.as_str()).collect::<Vec<_>>().join(", ")
     };
     let away = named(&|id| !view.is_up(*id));
-    let full = named(&|id| view.is_up(*id) && !view.links.takes_writes(*id));
+    let full = named(&|id| view.is_up(*id) && !view.takes_writes(*id));
     let reached = all.iter().filter(|id| view.is_up(**id)).count();
     let size = all.len();
     if reached < majority {
@@ -269,7 +330,7 @@ fn of_quorum(view: &View<'_>) -> Option<Finding> {
             "{reached} of {size} nodes can be reached, and nothing is read or written without a \
              majority"
         );
-        return Some(Finding::stuck(WaitsFor::Quorum, text, format!("start {away}")));
+        return Some(refused(text, format!("start {away}")));
     }
     if up >= needed.max(majority) {
         return None;
@@ -289,7 +350,7 @@ fn of_quorum(view: &View<'_>) -> Option<Finding> {
     if up >= majority {
         remedies.push(format!("lower the quorum: amrita quorum {up}"));
     }
-    Some(Finding::stuck(WaitsFor::Quorum, text, remedies.join(", or ")))
+    Some(refused(text, remedies.join(", or ")))
 }
 
 /// Why a group of documents has no owner.
@@ -303,138 +364,10 @@ fn owner(group: GroupId, view: &View<'_>) -> Option<Finding> {
     let finding = if !majority_is_reached(view) {
         Finding::stuck(WaitsFor::Owner, text, "a majority of the nodes must be up")
     } else if free.is_some_and(|micros| micros > FREE_MICROS_MAX) {
-        let remedy = "look at each node: amrita explain node --address ADDRESS, and its log";
+        let remedy = format!("look at each node and its log: {}", ask_each(view));
         Finding::stuck(WaitsFor::Owner, text, remedy)
     } else {
         Finding::passing(WaitsFor::Owner, format!("{text}; it should have one in a moment"))
     };
     Some(finding.for_micros(free))
-}
-
-fn of_instance(entry: &InstanceEntry, view: &View<'_>) -> Vec<Finding> {
-    let name = &entry.name;
-    let mut findings = Vec::new();
-    if view.owner_as_seen(entry.group).is_none() {
-        let (text, remedy) = instance_state::no_owner(entry.group, view);
-        findings.push(match view.may_have_owner(entry.group) {
-            true => Finding::passing(WaitsFor::Owner, text),
-            false => Finding::stuck(WaitsFor::Owner, text, remedy),
-        });
-    }
-    if entry.options.paused {
-        let text = format!("'{name}' is paused: its programs are told nothing");
-        let remedy = format!("amrita immortal set {name} --resume");
-        findings.push(Finding::stuck(WaitsFor::Person, text, remedy));
-    }
-    let statuses = statuses(entry, view);
-    let is_served =
-        statuses.iter().any(|(_, status)| status.as_ref().is_some_and(|it| it.attached));
-    // One that is held or put aside waits for a person, not for a program.
-    let free = |status: &ReplicaStatus| {
-        status.held.is_none() && status.diverged.as_ref().is_none_or(|it| !it.is_fenced())
-    };
-    let nodes = statuses.iter().filter(|(_, status)| status.as_ref().is_some_and(free));
-    let nodes: Vec<&str> = nodes.map(|(node, _)| node.as_str()).collect();
-    if !nodes.is_empty() && !is_served && !entry.options.paused {
-        let text = format!("no program is attached to '{name}', so its inputs are only logged");
-        let remedy = format!("start its program beside one of {}", nodes.join(", "));
-        findings.push(Finding::stuck(WaitsFor::Program, text, remedy));
-    }
-    for (node, status) in &statuses {
-        if let Some(status) = status {
-            findings.extend(of_replica(name, node, status, is_served));
-        }
-    }
-    if let Some(here) = view.instance(entry.group) {
-        // Standbys hear of receipts only with the next inputs.
-        if view.owner_of(entry.group) == Some(view.me()) {
-            findings.extend(destinations(here, view));
-        }
-        if here.has_given_up_the_upgrade() {
-            let text = format!("the upgrade of '{name}' was given up: the new program differed");
-            let remedy = format!("amrita immortal show {name} tells where; mend the program");
-            findings.push(Finding::stuck(WaitsFor::Person, text, remedy));
-        }
-    }
-    findings
-}
-
-/// The replicas of an instance by node, as far as this node knows how each is.
-fn statuses(entry: &InstanceEntry, view: &View<'_>) -> Vec<(String, Option<ReplicaStatus>)> {
-    let instance = view.instance(entry.group);
-    let status = |node: &str| {
-        let (id, here) = (view.topology().replica_of_node(node)?, instance?);
-        if id == view.me() {
-            return Some(here.status());
-        }
-        here.others().find(|(other, _)| *other == id).map(|(_, status)| status.clone())
-    };
-    entry.replicas.iter().map(|it| (it.node.clone(), status(&it.node))).collect()
-}
-
-fn of_replica(name: &str, node: &str, status: &ReplicaStatus, is_served: bool) -> Option<Finding> {
-    let release = format!("mend the program, then: amrita immortal release {name}");
-    if let Some(diverged) = status.diverged.as_ref().filter(|it| it.is_fenced()) {
-        let text = format!(
-            "the program on {node} was put aside: after input {} it said something else than the \
-             other copies",
-            diverged.input
-        );
-        return Some(Finding::stuck(WaitsFor::Person, text, release));
-    }
-    if let Some(held) = &status.held {
-        let text = format!(
-            "the program on {node} ended {} times at input {}: {}",
-            held.tries, held.input, held.text
-        );
-        let remedy = format!(
-            "{release}; or leave that input out: amrita immortal skip {name} {}",
-            held.input
-        );
-        return Some(Finding::stuck(WaitsFor::Person, text, remedy));
-    }
-    if !status.attached {
-        let why = match &status.let_go {
-            Some(let_go) => format!("; the last one was let go: {}", let_go.text),
-            None => String::new(),
-        };
-        let text = format!("no program is attached on {node}{why}");
-        return is_served.then(|| Finding::passing(WaitsFor::Program, text));
-    }
-    let text = format!(
-        "the program on {node} catches up: it has done {} of {} inputs",
-        status.done, status.inputs
-    );
-    (!status.caught_up).then(|| Finding::passing(WaitsFor::Program, text))
-}
-
-/// Messages that their destinations have not confirmed.
-fn destinations(here: &immortals::Instance, view: &View<'_>) -> Vec<Finding> {
-    let blocked = here.waits_for();
-    let mut findings = Vec::new();
-    for outgo in here.destinations() {
-        let left = outgo.sent.saturating_sub(outgo.confirmed);
-        if left == 0 {
-            continue;
-        }
-        let to = &outgo.to;
-        let mut text = format!("{left} messages to '{to}' are not confirmed");
-        if blocked.contains(to) {
-            text.push_str(", and the program is given no more inputs until some are");
-        }
-        findings.push(match view.topology().instance(to) {
-            None => Finding::stuck(
-                WaitsFor::Destination,
-                format!("{text}: there is no instance of that name"),
-                format!("register it: amrita immortal register {to}"),
-            ),
-            Some(entry) if view.owner_as_seen(entry.group).is_none() => Finding::stuck(
-                WaitsFor::Destination,
-                format!("{text}: it has no owner"),
-                format!("amrita explain {}/{to}", instance_state::LINK),
-            ),
-            Some(_) => Finding::passing(WaitsFor::Destination, text),
-        });
-    }
-    findings
 }

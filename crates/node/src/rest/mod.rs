@@ -6,6 +6,8 @@ pub(crate) mod backups;
 mod built_in;
 mod documents;
 pub(crate) mod explain;
+mod explain_instances;
+pub(crate) mod explained;
 mod forwarding;
 mod index;
 mod instance_state;
@@ -83,7 +85,7 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         paths::MANAGEMENT_LINK => return Ok(management::management(&request, view)),
         surface::EXPLAIN_NODE => return Ok(Plan::Respond(explain::of_this_node(view))),
         crate::survey::DISK_LINK => return Ok(Plan::Survey),
-        surface::EXPLAIN_CLUSTER => return Ok(Plan::Respond(explain::of_cluster(&request, view))),
+        surface::EXPLAIN_CLUSTER => return Ok(explain::of_cluster(&request, view)),
         paths::FORWARDING_LINK => {
             return Ok(Plan::Enter(Box::new(forwarding::unwrap(request, view)?)));
         }

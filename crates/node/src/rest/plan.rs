@@ -7,6 +7,7 @@ use protocol::{Code, GroupId, Problem, Request, Response, json, links};
 use serde_json::Value;
 use services::Catalogue;
 
+use super::explained::OfCluster;
 use super::recordings::Page;
 use crate::backup::words::BackupWish;
 use crate::frame::Question;
@@ -36,6 +37,8 @@ pub(crate) enum Plan {
     },
     /// Ask all partitions for the statistics of a factory, and add them up.
     Stats(Request),
+    /// Ask the owners of instances what those wait for, and say why the cluster does not go on.
+    Explain(Box<OfCluster>),
     /// Ask all partitions whether their owners are at work.
     Available,
     /// Wait for changes of documents.

@@ -38,6 +38,7 @@ pub(super) fn shown(plan: &Plan) -> String {
         Plan::Page { token, wish } => format!("page {token} expand={}", wish.expand),
         Plan::Stats(request) => format!("stats {}", request.path),
         Plan::Available => "available".into(),
+        Plan::Explain(known) => format!("explain, asking {:?}", known.ask),
         Plan::Record(group, page) => format!("record {group} {page:?}"),
         Plan::Watch(watch) => {
             let (since, wait) = (watch.after.is_some(), watch.wait_micros);

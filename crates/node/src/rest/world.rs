@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cluster::{Asking, Change, DirectoryCommand, Identity, InitialConfig, Links, Member};
-use protocol::{Action, Body, Document, Method, Moment, Now, Problem, ReplicaId, Request};
+use immortals::{Peer, ReplicaStatus};
+use protocol::{Action, Body, Document, GroupId, Method, Moment, Now, Problem, ReplicaId, Request};
 use serde_json::{Map, Value};
 use services::{
     Catalogue, Context, Field, FieldType, Handlers, QuickInvoker, Service, ServiceOption, Spec,
@@ -15,12 +16,14 @@ use storage::{MemoryLog, MemoryStore};
 
 use super::{Plan, plan};
 use crate::control::Control;
-use crate::groups::begin_all;
+use crate::groups::{begin_all, follow_entry};
+use crate::instance::InstanceEvent;
 use crate::io::{NodeConfig, Timing, Upkeep};
 use crate::log_batch::{LogBatch, Logs};
 use crate::placement::Placement;
-use crate::shard::Shard;
+use crate::shard::{Conditions, Shard};
 use crate::view::View;
+use crate::work::Effects;
 
 pub(super) const THINGS: &str = "/core/things";
 
@@ -73,9 +76,9 @@ pub(crate) struct World {
     config: NodeConfig,
     pub(super) now: Now,
     links: Links,
-    control: Control,
-    shard: Shard,
-    placement: Placement,
+    pub(super) control: Control,
+    pub(super) shard: Shard,
+    pub(super) placement: Placement,
     pub(super) asking: Asking,
     pub(super) is_stopping: bool,
 }
@@ -99,6 +102,7 @@ impl World {
             invoker: Arc::new(QuickInvoker),
             node_id: config.node_id.as_str().into(),
             guard: access::Guard::default(),
+            attached: Default::default(),
         };
         let reader = MemoryLog::default().reader();
         let logs = Logs::new(BTreeMap::new(), reader, config.upkeep.log_memory_bytes);
@@ -128,6 +132,23 @@ impl World {
     /// Changes the directory as this node knows it.
     pub(super) fn apply(&mut self, command: DirectoryCommand) -> Change {
         self.control.map.topology.apply(command)
+    }
+
+    /// Begins the replica of an instance that is registered.
+    pub(super) fn begin(&mut self, name: &str) -> GroupId {
+        let group = self.control.map.topology.instance(name).expect("it is registered").group;
+        let (conditions, mut effects) = (conditions(&self.control, self.now), Effects::default());
+        follow_entry(group, &mut self.shard, &conditions, &self.config, &mut effects)
+            .expect("an instance begins with an empty store");
+        group
+    }
+
+    /// Another replica of the instance says how it is.
+    pub(super) fn hears(&mut self, group: GroupId, from: u64, status: ReplicaStatus) {
+        let (from, message) = (ReplicaId(from), Peer::Status(status));
+        let event = InstanceEvent::Input(::immortals::Input::Peer { from, message });
+        let (conditions, mut effects) = (conditions(&self.control, self.now), Effects::default());
+        self.shard.instance_event(group, event, &conditions, &mut effects).unwrap();
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -181,6 +202,11 @@ impl World {
             plan => Ok(plan),
         }
     }
+}
+
+fn conditions(control: &Control, now: Now) -> Conditions<'_> {
+    let (me, map) = (control.me, &control.map);
+    Conditions { now, me, map, quorum: Default::default(), may_lead: false }
 }
 
 pub(super) fn request(line: &str, body: &str) -> Request {

@@ -10,16 +10,32 @@ use storage::StoreError;
 use super::asked::Asked;
 use super::context::StepContext;
 use super::line::Line;
-use super::runners::{Call, Phase, Runner};
+use super::runners::{Call, Hindrance, Phase, Runner, Why};
 use super::state::PartitionLeader;
+use crate::invoker::Handlers;
+use crate::outside::no_program_attached;
 use crate::task::TaskInfo;
 
 /// A handler that has run for longer, in microseconds, does not end by itself, as far as can be
 /// told.
 const RUNS_MICROS_MAX: u64 = 30_000_000;
 
-/// After how many answers that were no success a call counts as stuck.
+/// After how many answers that were no success a call counts as stuck, and after how many refusals
+/// a step.
 const TRIES_STUCK: u32 = 8;
+
+/// A write that has been on its way to the log for longer, in microseconds, does not get there by
+/// itself.
+const FLIES_MICROS_MAX: u64 = 10_000_000;
+
+/// A fence that has been on its way to all partitions for longer is held up.
+const FENCE_MICROS_MAX: u64 = 10_000_000;
+
+/// Tasks that have kept the others waiting for longer, in microseconds, do not go on themselves.
+const TURN_MICROS_MAX: u64 = 60_000_000;
+
+/// How many of the tasks that have a turn are named.
+const TURNS_NAMED: usize = 3;
 
 impl PartitionLeader {
     /// The answer to GET on `/explain` of a document.
@@ -53,7 +69,8 @@ impl PartitionLeader {
     ) -> Vec<Finding> {
         let now = cx.now().steady_micros;
         let mut findings = Vec::new();
-        findings.extend(quorum(cx));
+        findings.extend(self.quorum(cx));
+        findings.extend(no_program(cx, link));
         if live.is_none() && !self.lines.contains_key(link) {
             let text = format!("there is no document {link}");
             let factory = links::split(link).map_or("", |(factory, _)| factory);
@@ -67,12 +84,7 @@ impl PartitionLeader {
         let info = TaskInfo::of(&task.body);
         match self.tasks.runners.get(link) {
             Some(runner) => findings.extend(self.of_runner(link, runner, now)),
-            None if info.is_in_progress() => {
-                let text = "the task is in progress, and nothing here will take its next step";
-                let remedy = "this is a mistake of Amrita: please report it. The next owner takes \
-                              the step: stop and start the node that owns it";
-                findings.push(Finding::stuck(WaitsFor::Person, text, remedy));
-            }
+            None if info.is_in_progress() => findings.push(no_next_event("nobody minds it")),
             None => {}
         }
         findings
@@ -83,38 +95,24 @@ impl PartitionLeader {
     }
 
     fn of_runner(&self, link: &str, runner: &Runner, now: u64) -> Vec<Finding> {
+        let lasted = now.saturating_sub(runner.since_micros);
         let mut findings = match &runner.phase {
-            Phase::AwaitingFence => {
-                let text = "the owner before this one may have calls under way: the task goes on \
-                            when the owner of every partition has shut them out";
-                vec![Finding::passing(WaitsFor::Fence, text)]
-            }
-            Phase::AwaitingTurn => {
-                let before = self.tasks.turns.iter().take_while(|it| *it != link).count();
-                let text = format!(
-                    "{} tasks of this partition take steps at a time; {before} more are before \
-                     this one",
-                    self.tasks.active_max
-                );
-                vec![Finding::passing(WaitsFor::Turn, text)]
-            }
-            Phase::Queued => Vec::new(),
+            Phase::AwaitingFence => vec![self.of_fence(now)],
+            Phase::AwaitingTurn => vec![self.of_turn(link, lasted)],
             Phase::Pausing { until_micros, .. } => {
                 let left = until_micros.saturating_sub(now) / 1_000;
                 let text = format!("the task pauses: its next step comes in {left} ms");
-                vec![Finding::passing(WaitsFor::Timer, text)]
+                vec![Finding::passing(WaitsFor::Timer, text).for_micros(Some(lasted))]
             }
             Phase::Calling(calls) => {
                 let open = calls.iter().filter(|call| call.answer.is_none());
-                open.map(|call| of_call(call, runner.undoes, now)).collect()
+                let told = |call| of_call(call, runner.undoes, now).for_micros(Some(lasted));
+                open.map(told).collect()
             }
-            Phase::Again { at_micros, .. } => {
-                let left = at_micros.saturating_sub(now) / 1_000;
-                let text = format!("the step could not be written; once more in {left} ms");
-                vec![Finding::passing(WaitsFor::Timer, text)]
-            }
-            Phase::Ending => Vec::new(),
+            Phase::Queued | Phase::Again { .. } | Phase::Ending => Vec::new(),
         };
+        findings.extend(runner.hindrance.as_ref().map(|why| of_hindrance(why, runner, now)));
+        findings.extend(self.lack(link, runner).map(no_next_event));
         if !runner.deferred.is_empty() {
             let text =
                 format!("{} changes by clients wait until the step is done", runner.deferred.len());
@@ -122,15 +120,102 @@ impl PartitionLeader {
         }
         findings
     }
+
+    fn of_fence(&self, now: u64) -> Finding {
+        let mut text = "the owner before this one may have calls under way: the task goes on when \
+                        the owner of every partition has shut them out"
+            .to_owned();
+        // Without a fence the task has no next event, which is told beside this.
+        let Some(fencing) = &self.tasks.fencing else {
+            return Finding::passing(WaitsFor::Fence, text);
+        };
+        if let Some((partition, why)) = &fencing.lacking {
+            text.push_str(&format!("; that of partition {partition} has not: {why}"));
+        }
+        let lasted = now.saturating_sub(fencing.since_micros);
+        let finding = match lasted > FENCE_MICROS_MAX {
+            true => Finding::stuck(
+                WaitsFor::Fence,
+                text,
+                "see which partitions have no owner, and why: amrita explain cluster",
+            ),
+            false => Finding::passing(WaitsFor::Fence, text),
+        };
+        finding.for_micros(Some(lasted))
+    }
+
+    fn of_turn(&self, link: &str, lasted: u64) -> Finding {
+        let tasks = &self.tasks;
+        let before = tasks.turns.iter().take_while(|it| *it != link).count();
+        let with_turn: Vec<&str> =
+            tasks.active.iter().take(TURNS_NAMED).map(String::as_str).collect();
+        let text = format!(
+            "{} tasks of this partition take steps at a time; {before} more are before this one. \
+             Those that take steps now: {}{}",
+            tasks.active_max,
+            with_turn.join(", "),
+            if tasks.active.len() > TURNS_NAMED { " and others" } else { "" }
+        );
+        let finding = match with_turn.first() {
+            Some(first) if lasted > TURN_MICROS_MAX => {
+                let remedy = format!(
+                    "see what those wait for, and cancel what does not go on: amrita explain {first}"
+                );
+                Finding::stuck(WaitsFor::Turn, text, remedy)
+            }
+            _ => Finding::passing(WaitsFor::Turn, text),
+        };
+        finding.for_micros(Some(lasted))
+    }
+
+    /// Whether writes are refused at present.
+    fn quorum(&self, cx: &StepContext<'_, '_>) -> Option<Finding> {
+        let group::Quorum { needed, up } = cx.at.quorum;
+        let text = format!(
+            "writes are refused: the membership quorum is {needed}, and {up} nodes are up that \
+             take writes"
+        );
+        let since = self.absent.quorum_since;
+        let lasted = since.map(|since| cx.now().steady_micros.saturating_sub(since));
+        (up < needed).then(|| {
+            Finding::stuck(WaitsFor::Quorum, text, "amrita explain cluster tells which")
+                .for_micros(lasted)
+        })
+    }
 }
 
-/// Whether writes are refused at present.
-fn quorum(cx: &StepContext<'_, '_>) -> Option<Finding> {
-    let group::Quorum { needed, up } = cx.at.quorum;
-    let text =
-        format!("writes are refused: the membership quorum is {needed}, and {up} nodes are up");
-    (up < needed)
-        .then(|| Finding::stuck(WaitsFor::Quorum, text, "amrita explain cluster tells which"))
+/// The handlers of the document's kind are in a program, and none is attached.
+fn no_program(cx: &StepContext<'_, '_>, link: &str) -> Option<Finding> {
+    let (factory, _) = links::split(link)?;
+    let Handlers { catalogue, attached, .. } = cx.handlers();
+    catalogue.outside(factory)?;
+    (!attached.contains(factory)).then(|| no_program_attached(factory))
+}
+
+/// The step could not be written.
+fn of_hindrance(hindrance: &Hindrance, runner: &Runner, now: u64) -> Finding {
+    let Hindrance { why: Why { waits_for, text, remedy }, times, since_micros } = hindrance;
+    let goes_on = match &runner.phase {
+        Phase::Again { at_micros, .. } => {
+            format!("once more in {} ms", at_micros.saturating_sub(now) / 1_000)
+        }
+        _ => "now it is tried once more".to_owned(),
+    };
+    let often = if *times == 1 { "once".to_owned() } else { format!("{times} times") };
+    let text = format!("the step could not be written, {often} so far: {text}; {goes_on}");
+    let finding = match *times < TRIES_STUCK {
+        true => Finding::passing(*waits_for, text),
+        false => Finding::stuck(*waits_for, text, remedy),
+    };
+    finding.for_micros(Some(now.saturating_sub(*since_micros)))
+}
+
+/// What must not be: see [`super::next_events`].
+fn no_next_event(lack: &str) -> Finding {
+    let text = format!("the task is in progress, and nothing here will take its next step: {lack}");
+    let remedy = "this is a mistake of Amrita: please report it. The next owner takes the step: stop \
+                  and start the node that owns it";
+    Finding::stuck(WaitsFor::Person, text, remedy)
 }
 
 fn of_call(call: &Call, undoes: bool, now: u64) -> Finding {
@@ -172,9 +257,18 @@ fn in_line(line: &Line, now: u64) -> Vec<Finding> {
         };
         findings.push(finding.for_micros(Some(ran)));
     }
-    if !line.flights.is_empty() {
+    if let Some(first) = line.flights.front() {
         let text = format!("{} writes are on their way to a quorum's disks", line.flights.len());
-        findings.push(Finding::passing(WaitsFor::Quorum, text));
+        let lasted = now.saturating_sub(first.since_micros);
+        let finding = match lasted > FLIES_MICROS_MAX {
+            true => Finding::stuck(
+                WaitsFor::Quorum,
+                text,
+                "see which nodes or disks do not take writes: amrita explain cluster",
+            ),
+            false => Finding::passing(WaitsFor::Quorum, text),
+        };
+        findings.push(finding.for_micros(Some(lasted)));
     }
     if !line.waiting.is_empty() {
         let text = format!("{} requests wait in the line at this document", line.waiting.len());

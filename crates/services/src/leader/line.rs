@@ -43,6 +43,8 @@ pub(super) struct Running {
 pub(super) struct Flight {
     pub(super) item: Item,
     pub(super) cargo: Cargo,
+    /// When it was proposed, in steady microseconds.
+    pub(super) since_micros: u64,
 }
 
 pub(super) enum Cargo {

@@ -20,7 +20,7 @@ use super::proposals::Proposed;
 use super::question::Question;
 use super::repeats::with_location;
 use super::revert;
-use super::runners::{Admission, TRIES_TOLD};
+use super::runners::{Admission, TRIES_TOLD, Why};
 use super::state::{PartitionLeader, outdated};
 use crate::handlers::Step;
 use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict};
@@ -56,9 +56,10 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         link: &str,
     ) -> Result<(), StoreError> {
+        let now = cx.now().steady_micros;
         while let Some(item) = self.next_item(link) {
             let is_write_ahead = match &item.who {
-                Who::Client(asked) => match self.tasks.admit(link, &asked.request) {
+                Who::Client(asked) => match self.tasks.admit(link, &asked.request, now) {
                     Admission::Run => true,
                     Admission::Replan => {
                         self.lines.entry(link.to_owned()).or_default().push(Item::step(Step::Plan));
@@ -70,7 +71,7 @@ impl PartitionLeader {
                     }
                 },
                 Who::Step(step) if cx.at.quorum.up < cx.at.quorum.needed => {
-                    let tries = self.tasks.await_quorum(link, cx.now().steady_micros, step.clone());
+                    let tries = self.tasks.await_quorum(link, now, step.clone());
                     let (up, needed) = (cx.at.quorum.up, cx.at.quorum.needed);
                     let why = format!("{up} nodes are up, and the membership quorum is {needed}");
                     tell_of_waiting(cx, link, tries, &why);
@@ -272,12 +273,13 @@ impl PartitionLeader {
     ) {
         match cx.permit_result(&asked.request, verdict) {
             Verdict::Write(version) => {
-                if let Some(problem) = self.why_not_sent(cx, &version.messages) {
+                if let Some((code, why)) = self.why_not_sent(cx, &version.messages) {
+                    let problem = Problem::new(code, format!("{}; {}", why.text, why.remedy));
                     self.refuse(cx, asked.ticket, link, problem);
                     return;
                 }
                 if version.task == Some(false) {
-                    self.tasks.ending(link);
+                    self.tasks.ending(link, cx.now().steady_micros);
                 }
                 self.propose_version(cx, link, Item { who: Who::Client(asked), runs }, version);
             }
@@ -301,7 +303,8 @@ impl PartitionLeader {
         let line = self.lines.entry(link.to_owned()).or_default();
         if !line.flights.is_empty() {
             let item = Item { who: Who::Client(asked), runs };
-            line.flights.push_back(Flight { item, cargo: Cargo::Held(response) });
+            let since_micros = cx.now().steady_micros;
+            line.flights.push_back(Flight { item, cargo: Cargo::Held(response), since_micros });
             return;
         }
         let left = self.absent.awaited.add(link, asked, response, cx.now().steady_micros);
@@ -319,10 +322,10 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         match verdict {
             Verdict::Write(version) => {
-                if let Some(problem) = self.why_not_sent(cx, &version.messages)
+                if let Some((_, why)) = self.why_not_sent(cx, &version.messages)
                     && let Who::Step(step) = item.who
                 {
-                    self.step_again_later(cx, link, step, &problem.message);
+                    self.step_again_later(cx, link, step, why);
                     return Ok(());
                 }
                 self.propose_version(cx, link, item, version);
@@ -360,7 +363,8 @@ impl PartitionLeader {
         let proposed = Proposed::Write(link.to_owned());
         let proposal = self.propose(cx, proposed, &Command::Write(write));
         let line = self.lines.entry(link.to_owned()).or_default();
-        line.flights.push_back(Flight { item, cargo: Cargo::Write { proposal, version } });
+        let (cargo, since_micros) = (Cargo::Write { proposal, version }, cx.now().steady_micros);
+        line.flights.push_back(Flight { item, cargo, since_micros });
     }
 
     pub(super) fn write_applied(
@@ -388,7 +392,7 @@ impl PartitionLeader {
                 self.task_written(cx, link, *version, (document, position))?;
             }
             AppliedCommand::Fenced | AppliedCommand::Expired(_) | AppliedCommand::Other => {
-                self.fall_back(link, 0);
+                self.fall_back(cx, link, 0);
                 self.run_again(cx, link, flight.item)?;
             }
         }
@@ -437,7 +441,7 @@ impl PartitionLeader {
                 }
                 (cargo, who) => {
                     let item = Item { who, runs: flight.item.runs };
-                    line.flights.push_front(Flight { item, cargo });
+                    line.flights.push_front(Flight { item, cargo, ..flight });
                     break;
                 }
             }
@@ -445,7 +449,7 @@ impl PartitionLeader {
     }
 
     /// What was built on a write that failed is run again: everything in flight from there on.
-    fn fall_back(&mut self, link: &str, from: usize) {
+    fn fall_back(&mut self, cx: &StepContext<'_, '_>, link: &str, from: usize) {
         let Some(line) = self.lines.get_mut(link) else { return };
         let running = line.running.take();
         let (mut items, mut given_up) = (Vec::new(), Vec::new());
@@ -460,7 +464,7 @@ impl PartitionLeader {
         for proposal in given_up {
             self.proposals.give_up(proposal);
         }
-        if self.tasks.is_not_ended(link) {
+        if self.tasks.is_not_ended(link, cx.now().steady_micros) {
             // The write that would have ended the task may be refused this time: if so, it goes on.
             let line = self.lines.entry(link.to_owned()).or_default();
             line.push(Item::step(Step::Plan));
@@ -489,9 +493,7 @@ impl PartitionLeader {
                 }
             }
             Who::Step(step) if is_last => {
-                let step = step.clone();
-                let why = "this node is no longer the owner of it";
-                self.step_again_later(cx, link, step, why);
+                self.step_again_later(cx, link, step.clone(), Why::without_effect());
                 return Ok(());
             }
             Who::Step(_) => {}
@@ -501,15 +503,10 @@ impl PartitionLeader {
         Ok(())
     }
 
-    fn step_again_later(
-        &mut self,
-        cx: &mut StepContext<'_, '_>,
-        link: &str,
-        step: Step,
-        why: &str,
-    ) {
-        let tries = self.tasks.again_later(link, cx.now().steady_micros, step);
-        tell_of_waiting(cx, link, tries, why);
+    fn step_again_later(&mut self, cx: &mut StepContext<'_, '_>, link: &str, step: Step, why: Why) {
+        let text = why.text.clone();
+        let tries = self.tasks.again_later(link, cx.now().steady_micros, step, why);
+        tell_of_waiting(cx, link, tries, &text);
     }
 
     pub(super) fn write_refused(
@@ -522,12 +519,12 @@ impl PartitionLeader {
         let Some(line) = self.lines.get_mut(link) else { return Ok(()) };
         let index = line.flights.iter().position(|flight| flight.is_of(proposal));
         let Some(index) = index else { return Ok(()) };
-        self.fall_back(link, index + 1);
+        self.fall_back(cx, link, index + 1);
         let line = self.lines.get_mut(link).expect("it was there just now");
         let flight = line.flights.pop_back().expect("the refused one is the last now");
         match flight.item.who {
             Who::Client(asked) => self.refuse(cx, asked.ticket, link, problem),
-            Who::Step(step) => self.step_again_later(cx, link, step, &problem.message),
+            Who::Step(step) => self.step_again_later(cx, link, step, Why::no_room()),
         }
         self.pump(cx, link)
     }

@@ -14,6 +14,7 @@ mod explain;
 mod flows;
 mod line;
 mod lines;
+mod next_events;
 mod outbox;
 mod past;
 mod permission;
@@ -30,6 +31,7 @@ mod tasks;
 mod unchanged;
 mod undefined;
 
+pub use next_events::NextEvents;
 pub use query::compile;
 pub use state::PartitionLeader;
 
@@ -102,6 +104,12 @@ impl PartitionLeader {
                 self.called(cx, call, response)
             }
             PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
+            PartitionEvent::FenceLate { opening, lacking, why } => {
+                if opening == mine {
+                    self.fence_is_late(lacking, why);
+                }
+                Ok(())
+            }
             PartitionEvent::Searched { opening, ticket, found } if opening == mine => {
                 searches::found(cx, ticket, found);
                 Ok(())
@@ -314,11 +322,19 @@ impl PartitionLeader {
 
     fn tick(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.tick_tasks(cx)?;
+        self.tick_quorum(cx);
+        self.tick_next_events(cx)?;
         self.tick_awaited(cx);
         self.look_for_definitions(cx)?;
         self.tick_expiry(cx)?;
         self.tick_outbox(cx)?;
         self.tick_index(cx)
+    }
+
+    /// Notes since when writes have been refused for want of nodes.
+    fn tick_quorum(&mut self, cx: &StepContext<'_, '_>) {
+        let since = self.absent.quorum_since.unwrap_or(cx.now().steady_micros);
+        self.absent.quorum_since = (cx.at.quorum.up < cx.at.quorum.needed).then_some(since);
     }
 
     /// Whoever has waited for a document long enough is answered.

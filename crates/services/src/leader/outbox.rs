@@ -10,12 +10,13 @@ use group::Output;
 use protocol::explanation::{Finding, WaitsFor};
 use protocol::flow::Progress;
 use protocol::immortal::{Message, put_message};
-use protocol::{Code, InstanceMessage, Problem};
+use protocol::{Code, InstanceMessage};
 use storage::StoreError;
 
 use super::context::StepContext;
 use super::flows::Way;
 use super::proposals::Proposed;
+use super::runners::Why;
 use super::state::PartitionLeader;
 use crate::io::{PartitionAction, ToInstance};
 
@@ -51,16 +52,16 @@ impl PartitionLeader {
         &self,
         cx: &StepContext<'_, '_>,
         messages: &[InstanceMessage],
-    ) -> Option<Problem> {
+    ) -> Option<(Code, Why)> {
         let outbox = cx.partition().outbox();
         let most = self.duty.limits.outbox_of_all_bytes_max;
         if !messages.is_empty() && outbox.bytes() >= most {
             let text = format!(
-                "{most} bytes or more of messages to immortals wait in partition \
-                 {}; see which immortals do not take theirs: amrita immortal list",
+                "{most} bytes or more of messages to immortals wait in partition {}",
                 self.duty.partition
             );
-            return Some(Problem::new(Code::Busy, text));
+            let remedy = "see which immortals do not take theirs: amrita immortal list";
+            return Some((Code::Busy, Why::no_place(text, remedy)));
         }
         for InstanceMessage { to, .. } in messages {
             let Some(destination) = outbox.destination(to) else {
@@ -72,15 +73,16 @@ impl PartitionLeader {
                      no more: '{to}' is a new one",
                     self.duty.partition
                 );
-                return Some(Problem::new(Code::Refused, text));
+                let remedy = "send to those that were sent to before";
+                return Some((Code::Refused, Why::no_place(text, remedy)));
             };
             if destination.bytes >= self.duty.limits.outbox_bytes_max {
                 let text = format!(
-                    "{} messages wait for the immortal '{to}', which does not take them; see what \
-                     it waits for: amrita explain /core/immortals/{to}",
+                    "{} messages wait for the immortal '{to}', which does not take them",
                     destination.waiting()
                 );
-                return Some(Problem::new(Code::Busy, text));
+                let remedy = format!("see what it waits for: amrita explain /core/immortals/{to}");
+                return Some((Code::Busy, Why::no_place(text, remedy)));
             }
         }
         None

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use protocol::{Method, Moment, Request, Response};
+use protocol::explanation::WaitsFor;
+use protocol::{GroupId, Method, Moment, Request, Response};
 
 use super::line::Item;
 use crate::handlers::{Calls, Step};
@@ -32,6 +33,17 @@ pub(super) struct Tasks {
     pub(super) calls: BTreeMap<u64, (String, usize)>,
     /// The POSTs of direct tasks, which wait for the end.
     pub(super) waiting: BTreeMap<String, Waiting>,
+    /// The fence that tasks of the last owner wait for, until it is everywhere.
+    pub(super) fencing: Option<Fencing>,
+    /// When to look whether each of them has a next event.
+    pub(super) look_at_micros: u64,
+}
+
+/// A fence on its way into all partitions.
+pub(super) struct Fencing {
+    pub(super) since_micros: u64,
+    /// A partition that has not taken it, and why, as of the last try.
+    pub(super) lacking: Option<(GroupId, String)>,
 }
 
 pub(super) struct Waiting {
@@ -41,13 +53,60 @@ pub(super) struct Waiting {
 
 pub(super) struct Runner {
     pub(super) phase: Phase,
+    /// When that phase began.
+    pub(super) since_micros: u64,
     /// The last owner may have begun this step.
     pub(super) resumed: bool,
     pub(super) expires: Moment,
     pub(super) deferred: VecDeque<Item>,
-    pub(super) refusals: u32,
+    /// Why its step is not written, until it is.
+    pub(super) hindrance: Option<Hindrance>,
     /// The calls of the present step undo what the task has done.
     pub(super) undoes: bool,
+}
+
+/// A step that could not be written.
+pub(super) struct Hindrance {
+    /// Why not, the last time.
+    pub(super) why: Why,
+    pub(super) times: u32,
+    pub(super) since_micros: u64,
+}
+
+/// Why a step is not written.
+#[derive(Clone)]
+pub(super) struct Why {
+    pub(super) waits_for: WaitsFor,
+    pub(super) text: String,
+    pub(super) remedy: String,
+}
+
+impl Why {
+    /// Too few nodes would hold it.
+    fn no_quorum() -> Self {
+        let text = "too few nodes are up that take writes".to_owned();
+        let remedy = "amrita explain cluster tells which are missing".to_owned();
+        Self { waits_for: WaitsFor::Quorum, text, remedy }
+    }
+
+    /// The messages that go with it have no place.
+    pub(super) fn no_place(text: String, remedy: impl Into<String>) -> Self {
+        Self { waits_for: WaitsFor::Destination, text, remedy: remedy.into() }
+    }
+
+    /// It came back from the log without effect, again and again.
+    pub(super) fn without_effect() -> Self {
+        let text = "it came back from the log without effect: another node may own the task by now";
+        let remedy = "see whether the nodes agree on who owns it: amrita explain cluster";
+        Self { waits_for: WaitsFor::Owner, text: text.to_owned(), remedy: remedy.to_owned() }
+    }
+
+    /// It did not get into the log.
+    pub(super) fn no_room() -> Self {
+        let text = "too many writes of its partition are under way".to_owned();
+        let remedy = "see why so little is written: amrita explain cluster".to_owned();
+        Self { waits_for: WaitsFor::Quorum, text, remedy }
+    }
 }
 
 pub(super) enum Phase {
@@ -100,6 +159,8 @@ impl Tasks {
             turns: VecDeque::new(),
             calls: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            fencing: None,
+            look_at_micros: 0,
         }
     }
 
@@ -107,7 +168,7 @@ impl Tasks {
         self.runners.get(link).map_or(0, |runner| runner.deferred.len())
     }
 
-    pub(super) fn admit(&mut self, link: &str, request: &Request) -> Admission {
+    pub(super) fn admit(&mut self, link: &str, request: &Request, now: u64) -> Admission {
         let Some(runner) = self.runners.get_mut(link) else { return Admission::Run };
         if request.method != Method::Patch || asks_to_end(&request.body) {
             return Admission::Run;
@@ -117,7 +178,7 @@ impl Tasks {
             Phase::Pausing { calls, surely_not_begun, .. }
                 if !runner.resumed || calls.requests.is_empty() || *surely_not_begun =>
             {
-                runner.phase = Phase::Queued;
+                runner.enter(Phase::Queued, now);
                 Admission::Replan
             }
             _ if runner.resumed => Admission::Defer,
@@ -131,18 +192,18 @@ impl Tasks {
         runner.deferred.push_back(item);
     }
 
-    pub(super) fn ending(&mut self, link: &str) {
+    pub(super) fn ending(&mut self, link: &str, now: u64) {
         if let Some(runner) = self.runners.get_mut(link) {
-            runner.phase = Phase::Ending;
+            runner.enter(Phase::Ending, now);
         }
     }
 
     /// The write that would have ended the task failed. True when there was one: then the task must
     /// be planned again. Its calls may have been made, so it is as if another owner had begun.
-    pub(super) fn is_not_ended(&mut self, link: &str) -> bool {
+    pub(super) fn is_not_ended(&mut self, link: &str, now: u64) -> bool {
         match self.runners.get_mut(link) {
             Some(runner) if matches!(runner.phase, Phase::Ending) => {
-                runner.phase = Phase::Queued;
+                runner.enter(Phase::Queued, now);
                 runner.resumed = true;
                 true
             }
@@ -151,21 +212,20 @@ impl Tasks {
     }
 
     /// A step could not be persisted: once more after a pause. How often that was by now.
-    pub(super) fn again_later(&mut self, link: &str, now_micros: u64, step: Step) -> u32 {
+    pub(super) fn again_later(&mut self, link: &str, now: u64, step: Step, why: Why) -> u32 {
         let Some(runner) = self.runners.get_mut(link) else { return 0 };
-        runner.refusals = runner.refusals.saturating_add(1);
-        let at_micros = now_micros + pause(runner.refusals);
-        runner.phase = Phase::Again { at_micros, step };
-        runner.refusals
+        let times = runner.hinder(why, now);
+        runner.enter(Phase::Again { at_micros: now + pause(times), step }, now);
+        times
     }
 
     /// Fewer nodes are up than the membership quorum asks for: a step waits, as a client's write is
     /// refused. How often it has waited by now.
-    pub(super) fn await_quorum(&mut self, link: &str, now_micros: u64, step: Step) -> u32 {
+    pub(super) fn await_quorum(&mut self, link: &str, now: u64, step: Step) -> u32 {
         let Some(runner) = self.runners.get_mut(link) else { return 0 };
-        runner.refusals = runner.refusals.saturating_add(1);
-        runner.phase = Phase::Again { at_micros: now_micros + QUORUM_PAUSE_MICROS, step };
-        runner.refusals
+        let times = runner.hinder(Why::no_quorum(), now);
+        runner.enter(Phase::Again { at_micros: now + QUORUM_PAUSE_MICROS, step }, now);
+        times
     }
 
     /// The POST of a direct task is answered when the task has ended.
@@ -177,10 +237,8 @@ impl Tasks {
         waiting.tickets.push(ticket);
     }
 
-    pub(super) fn add(&mut self, link: String, phase: Phase, resumed: bool, expires: Moment) {
-        let deferred = VecDeque::new();
-        self.runners
-            .insert(link, Runner { phase, resumed, expires, deferred, refusals: 0, undoes: false });
+    pub(super) fn add(&mut self, link: String, runner: Runner) {
+        self.runners.insert(link, runner);
     }
 
     pub(super) fn call_mut(&mut self, link: &str, place: usize) -> Option<&mut Call> {
@@ -192,6 +250,33 @@ impl Tasks {
 }
 
 impl Runner {
+    pub(super) fn new(phase: Phase, expires: Moment, now: u64) -> Self {
+        Self {
+            phase,
+            since_micros: now,
+            resumed: false,
+            expires,
+            deferred: VecDeque::new(),
+            hindrance: None,
+            undoes: false,
+        }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: u64) {
+        self.phase = phase;
+        self.since_micros = now;
+    }
+
+    /// Its step was not written. Says how often that was so in a row.
+    fn hinder(&mut self, why: Why, now: u64) -> u32 {
+        let (times, since_micros) = match &self.hindrance {
+            Some(before) => (before.times.saturating_add(1), before.since_micros),
+            None => (1, now),
+        };
+        self.hindrance = Some(Hindrance { why, times, since_micros });
+        times
+    }
+
     pub(super) fn is_due(&self, now_micros: u64) -> bool {
         match &self.phase {
             Phase::Pausing { until_micros, .. } => *until_micros <= now_micros,

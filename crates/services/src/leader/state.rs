@@ -57,6 +57,8 @@ pub(super) struct Absent {
     pub(super) awaited: Awaited,
     /// For kinds that this node does not know. Each has a place in the table of requests.
     pub(super) undefined: Vec<Waiting>,
+    /// Since when there have been too few nodes for writes.
+    pub(super) quorum_since: Option<u64>,
 }
 
 /// The time of this leader's writes. No two have the same, whatever the wall clock does: the time

@@ -9,12 +9,14 @@
 use std::sync::Arc;
 
 use group::Output;
-use protocol::{Code, Document, Moment, Position, Principal, Problem, Response, TaskStage};
+use protocol::{
+    Code, Document, GroupId, Moment, Position, Principal, Problem, Response, TaskStage,
+};
 use storage::StoreError;
 
 use super::context::StepContext;
 use super::line::{Item, Line};
-use super::runners::{Call, Phase, TRIES_TOLD, pause};
+use super::runners::{Call, Fencing, Phase, Runner, TRIES_TOLD, pause};
 use super::state::PartitionLeader;
 use crate::handlers::{Calls, Step};
 use crate::invocation::NewVersion;
@@ -36,23 +38,34 @@ impl PartitionLeader {
             self.duty.partition,
             links.len()
         )));
+        let now = cx.now().steady_micros;
         for link in links {
             let expires = cx.latest(&link)?.map_or(Moment(0), |task| task.expires);
-            self.tasks.add(link, Phase::AwaitingFence, true, expires);
+            let runner = Runner::new(Phase::AwaitingFence, expires, now);
+            self.tasks.add(link, Runner { resumed: true, ..runner });
         }
+        self.tasks.fencing = Some(Fencing { since_micros: now, lacking: None });
         let (opening, source) = (self.duty.opening, self.source());
         cx.put(Output::Do(PartitionAction::Fence { opening, source }));
         Ok(())
     }
 
     pub(super) fn fenced(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+        self.tasks.fencing = None;
         for (link, runner) in &mut self.tasks.runners {
             if matches!(runner.phase, Phase::AwaitingFence) {
-                runner.phase = Phase::AwaitingTurn;
+                runner.enter(Phase::AwaitingTurn, cx.now().steady_micros);
                 self.tasks.turns.push_back(link.clone());
             }
         }
         self.give_turns(cx)
+    }
+
+    /// A partition has not taken the fence. It is tried again.
+    pub(super) fn fence_is_late(&mut self, lacking: GroupId, why: String) {
+        if let Some(fencing) = &mut self.tasks.fencing {
+            fencing.lacking = Some((lacking, why));
+        }
     }
 
     fn give_turns(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
@@ -76,7 +89,7 @@ impl PartitionLeader {
         step: Step,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
-        runner.phase = Phase::Queued;
+        runner.enter(Phase::Queued, cx.now().steady_micros);
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(std::iter::once(Item::step(step)));
         self.pump(cx, link)
@@ -91,15 +104,18 @@ impl PartitionLeader {
         calls: Calls,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
+        let now = cx.now().steady_micros;
+        runner.hindrance = None;
         if calls.after_micros > 0 {
-            let until_micros = cx.now().steady_micros.saturating_add(calls.after_micros);
+            let until_micros = now.saturating_add(calls.after_micros);
             let surely_not_begun = calls.after_micros > CLOCK_SKEW_MICROS;
             let goes_on = calls.requests.is_empty() || surely_not_begun;
-            runner.phase = Phase::Pausing { until_micros, version, calls, surely_not_begun };
+            let pausing = Phase::Pausing { until_micros, version, calls, surely_not_begun };
+            runner.enter(pausing, now);
             if runner.resumed && goes_on && !runner.deferred.is_empty() {
                 // What clients have to say comes first, and the step is planned anew.
                 let deferred = std::mem::take(&mut runner.deferred);
-                runner.phase = Phase::Queued;
+                runner.enter(Phase::Queued, now);
                 runner.resumed = false;
                 let line = self.lines.entry(link.to_owned()).or_default();
                 line.push_first(deferred.into_iter());
@@ -149,7 +165,7 @@ impl PartitionLeader {
         let made: Vec<Call> = made.collect();
         let count = made.len();
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
-        runner.phase = Phase::Calling(made);
+        runner.enter(Phase::Calling(made), cx.now().steady_micros);
         runner.undoes = is_undo;
         for place in 0..count {
             self.make_call(cx, link, place);
@@ -246,7 +262,9 @@ impl PartitionLeader {
             }
             Some(true) => {
                 let Some(runner) = self.tasks.runners.get_mut(link) else {
-                    self.tasks.add(link.to_owned(), Phase::AwaitingTurn, false, document.expires);
+                    let now = cx.now().steady_micros;
+                    let runner = Runner::new(Phase::AwaitingTurn, document.expires, now);
+                    self.tasks.add(link.to_owned(), runner);
                     self.tasks.turns.push_back(link.to_owned());
                     return self.give_turns(cx);
                 };
@@ -275,7 +293,7 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         runner.resumed = false;
-        runner.refusals = 0;
+        runner.hindrance = None;
         let deferred = std::mem::take(&mut runner.deferred);
         let is_busy = self.lines.get(link).is_some_and(|line| !line.is_idle());
         if let Some(calls) = calls
@@ -284,7 +302,7 @@ impl PartitionLeader {
         {
             return self.start_calls(cx, link, version, calls);
         }
-        runner.phase = Phase::Queued;
+        runner.enter(Phase::Queued, cx.now().steady_micros);
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(deferred.into_iter());
         line.push(Item::step(Step::Plan));

@@ -76,11 +76,19 @@ impl Cluster {
     fn step(&mut self, input: LeaderInput<PartitionMachine>) {
         let said = self.owner.step(input);
         self.took(said);
+        self.look_at_tasks();
     }
 
     fn happened(&mut self, event: PartitionEvent) {
         let said = self.owner.happened(event);
         self.took(said);
+        self.look_at_tasks();
+    }
+
+    /// The invariant of every task.
+    fn look_at_tasks(&self) {
+        let without = self.owner.without_next_event();
+        assert!(without.is_empty(), "{without:?}");
     }
 
     /// As a `group::Replica` does: what comes of a refused proposal is carried out last, and what
@@ -127,6 +135,9 @@ impl Cluster {
             }
             PartitionAction::Ask { .. } | PartitionAction::Send { .. } => {
                 panic!("no kind has its handlers outside, and none sends anything")
+            }
+            PartitionAction::WithoutNextEvent { count } => {
+                panic!("{count} tasks have not ended, and have no next event")
             }
         }
     }

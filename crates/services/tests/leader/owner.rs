@@ -65,6 +65,7 @@ impl Owner {
                 invoker: Arc::new(Elsewhere),
                 node_id: node_id.into(),
                 guard: access::Guard::default(),
+                attached: Default::default(),
             },
             quorum: Quorum::default(),
             now: Now { steady_micros: 0, wall: Moment(1_000_000_000) },
@@ -182,6 +183,13 @@ impl Owner {
 
     pub(crate) fn invoke(&self, invocation: Invocation) -> Invoked {
         self.handlers.catalogue.invoke(invocation)
+    }
+
+    /// Tasks that have not ended and have no next event, each with what is missing.
+    pub(crate) fn without_next_event(&self) -> Vec<String> {
+        let Some(leader) = &self.leader else { return Vec::new() };
+        let (catalogue, wall) = (&self.handlers.catalogue, self.now.wall);
+        leader.next_events(&self.machine, &self.store, catalogue, wall).unwrap().without
     }
 
     pub(crate) fn partition(&self) -> &Partition {

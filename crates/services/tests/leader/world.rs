@@ -10,8 +10,8 @@ use group::{Caller, LeaderInput, Opened, Output};
 use protocol::immortal::Message;
 use protocol::service::Answer;
 use protocol::{
-    BodyType, Code, GroupId, InstanceMessage, Method, Outcome, Position, Principal, Problem,
-    ReplicaId, Request, RequestKey, Response, Source, Term,
+    Action, Body, BodyType, Code, Document, GroupId, InstanceMessage, Method, Moment, Outcome,
+    Position, Principal, Problem, ReplicaId, Request, RequestKey, Response, Source, Term,
 };
 use query::Cursor;
 use script::Player;
@@ -41,6 +41,8 @@ pub(crate) struct World {
     room: Option<usize>,
     /// Handlers run within the leader's step.
     is_quick: bool,
+    /// There is a task that the leader knows nothing of.
+    is_broken: bool,
     limits: Limits,
     shown: Vec<String>,
 }
@@ -64,6 +66,7 @@ impl World {
             held: Vec::new(),
             room: None,
             is_quick: false,
+            is_broken: false,
             limits: Limits::default(),
             shown: Vec::new(),
         };
@@ -94,9 +97,11 @@ impl World {
             "refuse" => self.refuse_one(),
             "room" => self.room = Some(rest.parse().unwrap()),
             "meddle" => self.meddle(rest),
+            "foundling" => self.foundling(rest),
             "call" => self.call(rest),
             "program" => self.program(rest),
             "fenced" => self.fenced(rest),
+            "fence-late" => self.fence_late(rest),
             "wait" => self.wait(rest),
             "quorum" => self.quorum(rest),
             "tick" => self.step(LeaderInput::Tick),
@@ -110,9 +115,13 @@ impl World {
             "reopen" => self.reopen(),
             "limit" => self.limit(rest),
             "show" => self.show(rest),
+            "attached" => self.attached(rest),
             other => panic!("a script says '{other}': {line}"),
         }
         self.settle();
+        // The invariant of every task, after each line of every script.
+        let without = self.owner.without_next_event();
+        assert!(self.is_broken || without.is_empty(), "after '{line}': {without:?}");
     }
 
     fn open(&mut self) {
@@ -223,6 +232,9 @@ impl World {
                 self.search(*search);
             }
             PartitionAction::Send { instance, message } => self.sent(&instance, message),
+            PartitionAction::WithoutNextEvent { count } => {
+                self.shown.push(format!("{count} tasks without a next event"));
+            }
             PartitionAction::GoOn { opening } => self.happened(PartitionEvent::GoOn { opening }),
         }
     }
@@ -243,6 +255,21 @@ impl World {
                 format!("to {instance}: {first} to {last} of {from}, from {floor} on: {shown:?}")
             }
         });
+    }
+
+    /// `attached /app/seats`: a program for that kind is there. `attached`: none is.
+    fn attached(&mut self, factory: &str) {
+        let attached = &mut self.owner.handlers.attached;
+        attached.clear();
+        attached.extend((!factory.is_empty()).then(|| factory.to_owned()));
+    }
+
+    /// `fence-late 3 no owner`: that partition has not taken the fence, and why.
+    fn fence_late(&mut self, rest: &str) {
+        let (lacking, why) = rest.split_once(' ').unwrap();
+        let (lacking, why) = (GroupId(lacking.parse().unwrap()), why.to_owned());
+        let opening = self.owner.opening;
+        self.happened(PartitionEvent::FenceLate { opening, lacking, why });
     }
 
     /// `acked ledger 3`: it has all up to 3. `acked ledger 3 5`: and wants those from 5 on.
@@ -360,6 +387,38 @@ impl World {
             messages: Vec::new(),
         });
         self.owner.apply(command.encode());
+    }
+
+    /// `foundling /core/walks/x {"steps":1}`: a task is under way, and the leader does not mind it.
+    fn foundling(&mut self, rest: &str) {
+        let (link, body) = rest.split_once(' ').unwrap();
+        let mut body: serde_json::Map<String, Value> = serde_json::from_str(body).unwrap();
+        body.insert("taskInfo".into(), serde_json::json!({ "stage": "STARTED" }));
+        let document = Document {
+            link: link.to_owned(),
+            version: 0,
+            epoch: self.owner.epoch,
+            kind: "test:Walk".into(),
+            action: Action::Post,
+            updated: self.owner.now.wall,
+            expires: Moment(0),
+            owner: "n1".into(),
+            author: None,
+            body: Body::from_map(body),
+        };
+        let write = Write {
+            document,
+            key: None,
+            status: 200,
+            retention: Retention { limit: 10, floor: 5 },
+            source: None,
+            task: Some(true),
+            purge: false,
+            response: None,
+            messages: Vec::new(),
+        };
+        self.owner.apply(Command::Write(write).encode());
+        self.is_broken = true;
     }
 
     /// `wait 1500000`: that many microseconds, then a tick.

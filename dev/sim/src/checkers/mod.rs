@@ -10,6 +10,7 @@ pub mod linearizable;
 pub mod listener;
 pub mod moment;
 pub mod mortals;
+pub mod next_events;
 pub mod once;
 pub mod promises;
 pub mod quorum;

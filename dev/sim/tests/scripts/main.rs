@@ -8,6 +8,7 @@ mod program;
 mod quiet;
 mod served;
 mod setup;
+mod stuck;
 
 use protocol::{GroupId, Method, Request};
 use random::Random;

@@ -1,7 +1,9 @@
-//! A program that handles whatever it is told, and has no state.
+//! A program that handles whatever it is told, unless it hangs, and has no state.
 
 use bytes::{Bytes, BytesMut};
-use protocol::immortal::{Hello, ToNode, ToProgram, VERSION, blocks, split_frame};
+use protocol::immortal::{
+    Hello, Message, ToNode, ToProgram, VERSION, blocks, put_message, split_frame,
+};
 
 /// The longest frame that a node may send here.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -9,9 +11,21 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 #[derive(Default)]
 pub(crate) struct Program {
     buffer: BytesMut,
+    /// It answers pings, and never comes past its first input.
+    hangs: bool,
+    /// To whom it says something with each input.
+    tells: Option<String>,
 }
 
 impl Program {
+    pub(crate) fn that_hangs() -> Self {
+        Self { hangs: true, ..Self::default() }
+    }
+
+    pub(crate) fn that_tells(destination: &str) -> Self {
+        Self { tells: Some(destination.to_owned()), ..Self::default() }
+    }
+
     /// What it says first.
     pub(crate) fn hello(instance: &str) -> Bytes {
         let instance = instance.to_owned();
@@ -39,7 +53,16 @@ impl Program {
                 ToProgram::Deliver { first, blocks: all, .. } => {
                     let count: u64 =
                         blocks(all).map(|block| block.expect("a block").head.count).sum();
-                    says.push(ToNode::Done { input: first + count - 1 });
+                    if let Some(destination) = self.tells.clone() {
+                        let mut messages = Vec::new();
+                        let payload = Bytes::from_static(b"hello");
+                        put_message(&mut messages, &Message::Fork { method: 1, payload });
+                        let messages = messages.into();
+                        says.push(ToNode::Send { destination, count: 1, messages });
+                    }
+                    if !self.hangs {
+                        says.push(ToNode::Done { input: first + count - 1 });
+                    }
                 }
                 ToProgram::Ping { number } => says.push(ToNode::Pong { number }),
                 _ => {}

@@ -7,7 +7,7 @@ use crate::setup::{Setup, WALL_AT_START};
 use crate::{GROUP, document_of, formed, is_whole, number_of, spread};
 
 /// An answer that comes at once.
-fn get(setup: &mut Setup, number: usize, target: &str) -> (u16, Value) {
+pub(crate) fn get(setup: &mut Setup, number: usize, target: &str) -> (u16, Value) {
     let ticket = setup.ask(number, Request::get(target));
     setup.until("it is answered", |setup| setup.answer(number, ticket).is_some());
     let answer = setup.answer(number, ticket).expect("it was just there");

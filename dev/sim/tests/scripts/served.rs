@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::setup::Setup;
 use crate::{formed, is_whole, patch};
 
-const COUNTERS: &str = "/app/counters";
+pub(crate) const COUNTERS: &str = "/app/counters";
 
 fn count(number: u64) -> Answer {
     Answer::State(json!({ "count": number }).to_string().into())
 }
 
 /// Three nodes, a kind whose PATCH is a program's, and a document of it that `owner` owns.
-fn with_a_counter(owner: usize) -> (Setup, String) {
+pub(crate) fn with_a_counter(owner: usize) -> (Setup, String) {
     let mut setup = formed(3);
     let schema = json!({"type": "object", "properties": {"count": {"type": "integer"}}});
     let definition = json!({"link": COUNTERS, "schema": schema, "handlers": ["patch"]});

@@ -557,6 +557,7 @@ impl Setup {
             }
             Output::StateAside { group } => self.put_aside.push((number, group)),
             Output::StateFilled { group } => self.filled.push((number, group)),
+            Output::WithoutNextEvent { count } => panic!("{count} tasks without a next event"),
             Output::ProgramPorts { .. }
             | Output::Repro { .. }
             | Output::Catalogue(_)
@@ -575,9 +576,14 @@ impl Setup {
 
     /// A program connects to a node as a copy of that instance.
     pub(crate) fn attach(&mut self, number: usize, instance: &str) {
+        self.attach_one(number, instance, Program::default());
+    }
+
+    /// The same for that program.
+    pub(crate) fn attach_one(&mut self, number: usize, instance: &str, one: Program) {
         let program = self.number();
         let running = self.actors[number].running.as_mut().expect("a node that runs is asked");
-        running.programs.insert(program, Program::default());
+        running.programs.insert(program, one);
         running.inputs.extend([
             Input::ProgramOpened { program, door: ProgramDoor::Native },
             Input::ProgramSaid { program, bytes: Program::hello(instance) },
