@@ -201,10 +201,10 @@ fn what_goes_while_somebody_catches_up_is_said_to_be_missing() {
         assert!(matches!(site.apply(&Command::Write(write)), AppliedCommand::Written(_)));
         site.applied.position
     };
-    (0..3).for_each(|version| drop(put(version)));
+    (0..3).for_each(|version| _ = put(version));
     let until = put(3);
     // Nothing of what was there up to then is kept any more.
-    (4..9).for_each(|version| drop(put(version)));
+    (4..9).for_each(|version| _ = put(version));
     let caught = site.partition.since(&site.store, &asked(until, None)).unwrap();
     let [Missed { change, is_after_gap: true }] = &caught.changes[..] else {
         panic!("{:?}", caught.changes);
