@@ -324,6 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn a_node_whose_program_lacks_services_is_told_and_holds_what_is_written() {
+        let statuses = [("n1", "AVAILABLE"), ("n2", "SYNCHRONIZING")];
+        let mut group = group_of(&statuses, json!(["n1"]));
+        assert!(summary(&group).starts_with("1 of 2"), "it is being filled");
+        let node = group.nodes.get_mut("n2").unwrap();
+        node.missing_services = vec!["/app/seats".into(), "/app/trips".into()];
+        assert!(summary(&group).starts_with("2 of 2"));
+        let said = remarks(&group, &group.nodes["n2"]);
+        assert_eq!(said, "its program lacks /app/seats, /app/trips: run the same one on all nodes");
+    }
+
+    #[test]
     fn the_summary_says_why_writes_are_refused_and_what_to_do() {
         let well = group_of(&[("n1", "AVAILABLE")], json!(["n1"]));
         assert!(summary(&well).contains("All 1 partitions have an owner"));

@@ -374,7 +374,7 @@ impl Frame {
 /// Where a long field behind the frames belongs: the number of the field, and its length.
 type Place = (u32, u32);
 
-/// For so many frames there is room at once.
+/// There is room for this many frames at once.
 const FRAMES_EXPECTED: usize = 64;
 
 /// Room for a frame without its long fields. Few frames take more, and too little room only costs a

@@ -107,8 +107,8 @@ impl NodeGroupRequest {
 pub enum NodeStatus {
     Available,
     Unavailable,
-    /// It is still being brought up to date: it has joined and is being filled, or its program lacks
-    /// services that another member's has.
+    /// It is still being brought up to date: it has joined and is being filled, or its program
+    /// lacks services that another member's has.
     Synchronizing,
 }
 

@@ -216,7 +216,7 @@ impl PageWish {
         if let Some(limit) = self.limit {
             if specification.has(QueryOption::GroupBy) {
                 return Err(Problem::bad_request(
-                    "$limit: how many groups come at a time is groupResultLimit; say it in the query",
+                    "$limit: the query says by groupResultLimit how many groups come at a time",
                 ));
             }
             let is_page = u64::try_from(limit).is_ok_and(|limit| limit < NO_PAGES);

@@ -25,11 +25,11 @@ pub(crate) fn whole(value: &Value, written: Option<&str>) -> Option<Number> {
 /// 5.0 and 50e-1 are whole. By its text, as a double is not always the number that was written.
 fn whole_in(number: &str) -> Option<Number> {
     /// The largest of 64 bits has twenty.
-    const DIGITS_MAX: usize = 20;
+    const DIGITS_OF_64_BITS: usize = 20;
     let exact = decimal(number);
     let Some((digits, power)) = exact.split_once('e') else { return Some(0.into()) };
     let zeros = usize::try_from(power.parse::<i64>().ok()?).ok()?;
-    if digits.len() + zeros.min(DIGITS_MAX) > DIGITS_MAX {
+    if digits.len() + zeros.min(DIGITS_OF_64_BITS) > DIGITS_OF_64_BITS {
         return None;
     }
     let text = format!("{digits}{}", "0".repeat(zeros));

@@ -97,7 +97,7 @@ impl Numbers {
 
     /// A value with the marks of `marked`, in whole or item by item, where it is the same.
     pub(crate) fn with_marks_of(&self, value: Value, marked: &Value) -> Value {
-        if self.is_empty() || self.plain(marked) == value {
+        if self.plain(marked) == value {
             return marked.clone();
         }
         match (value, marked) {
@@ -108,7 +108,8 @@ impl Numbers {
             // "1.50" is taken where a double is wanted.
             (Value::Number(number), Value::String(text)) if number.is_f64() => {
                 let meant = serde_json::from_str::<Number>(text).ok();
-                match meant.is_some_and(|meant| meant.as_f64() == number.as_f64()) {
+                let is_it = meant.is_some_and(|meant| meant.as_f64() == number.as_f64());
+                match is_it && !self.is_empty() {
                     true => self.marked(text),
                     false => number.into(),
                 }

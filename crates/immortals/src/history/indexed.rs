@@ -97,10 +97,11 @@ fn index_blocks(
         };
         let is_own = block.kind == SourceKind::Node;
         if is_own != (*origin == Origin::Node) {
-            return Err(BadEntry(format!(
-                "a block of kind {:?} is said to be of {origin:?}",
-                block.kind
-            )));
+            let (is, said) = match is_own {
+                true => ("the node's own", "a sender's"),
+                false => ("a sender's", "the node's own"),
+            };
+            return Err(BadEntry(format!("a block is {is} and is said to be {said}")));
         }
         blocks.push(BlockIndex { origin: *origin, first: block.first, count: block.count });
         if is_own {

@@ -76,25 +76,40 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let request = Arc::clone(&asked.request);
         let (link, _) = links::split_utility(&request.path);
-        let mut shown = self.show(cx, &request)?;
-        if request.method == Method::Post {
-            // Whoever may not see it, or what is not there, has no stats to be set.
-            if shown.is_ok() {
-                let set = SetStat::parse(&request.body)
-                    .and_then(|stat| self.stats.set(link, stat, cx.now().wall));
-                shown = match set {
-                    Ok(()) => self.show(cx, &request)?,
-                    Err(problem) => Err(problem),
-                };
+        let shown = match request.method {
+            Method::Post => {
+                let set = self.set_stat(cx, link, &request)?;
+                set.map_err(|problem| problem.with_outcome(Outcome::NotApplied))
             }
-            shown = shown.map_err(|problem| problem.with_outcome(Outcome::NotApplied));
-        }
+            _ => self.show(cx, &request)?,
+        };
         let response = shown.unwrap_or_else(Into::into);
         let left = self.absent.awaited.add(link, asked, response, cx.now().steady_micros);
         if let Some((asked, response)) = left {
             self.respond(cx, asked.ticket, &request.path, response, None);
         }
         Ok(())
+    }
+
+    /// Sets a value in the stats of what is there, and shows them.
+    fn set_stat(
+        &mut self,
+        cx: &StepContext<'_, '_>,
+        link: &str,
+        request: &Request,
+    ) -> Result<Result<Response, Problem>, StoreError> {
+        let stat = match SetStat::parse(&request.body) {
+            Ok(stat) => stat,
+            Err(problem) => return Ok(Err(problem)),
+        };
+        // What may not be seen, or is not there, has none.
+        if let Err(problem) = self.show(cx, request)? {
+            return Ok(Err(problem));
+        }
+        match self.stats.set(link, stat, cx.now().wall) {
+            Ok(()) => self.show(cx, request),
+            Err(problem) => Ok(Err(problem)),
+        }
     }
 
     /// A document or one of its utilities, as it is now.

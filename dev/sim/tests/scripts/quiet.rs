@@ -65,6 +65,20 @@ fn a_node_whose_program_lacks_a_service_owns_nothing_and_says_so() {
             .is_some_and(|all| all.iter().any(|it| it["waitsFor"] == "SERVICE"))
     };
     assert!(is_told(&told), "{told}");
+    for asked in 0..3 {
+        let nodes = setup.look(asked, GROUP)["nodes"].clone();
+        let lacks = &nodes["n3"]["missingServices"];
+        assert!(
+            lacks.as_array().is_some_and(|all| all.contains(&"/core/examples".into())),
+            "{nodes}"
+        );
+        let status = |name: &str| nodes[name]["status"].clone();
+        assert_eq!(
+            [status("n1"), status("n2"), status("n3")],
+            ["AVAILABLE", "AVAILABLE", "SYNCHRONIZING"],
+            "as {asked} sees it"
+        );
+    }
 
     // The others are away: it says that nobody can, not that there is nothing.
     setup.kill(0);
@@ -80,4 +94,9 @@ fn a_node_whose_program_lacks_a_service_owns_nothing_and_says_so() {
     setup.until("three share again", |setup| spread(setup, 0) == [1, 1, 2]);
     let (_, told) = get(&mut setup, 2, "/core/management/explain");
     assert!(!is_told(&told), "{told}");
+    let nodes = setup.look(0, GROUP)["nodes"].clone();
+    assert_eq!(
+        (&nodes["n3"]["status"], &nodes["n3"]["missingServices"]),
+        (&"AVAILABLE".into(), &Value::Array(Vec::new()))
+    );
 }
