@@ -120,8 +120,8 @@ async fn attempt_at(addresses: &mut [String], to: &Path) -> Result<(Manifest, Va
                     fetched = fetch(&one, begun, to) => fetched,
                     signal = interrupted() => Err(Lost::Trouble(signal.into())),
                 };
-                // If it is not ended now, the nodes end it in a minute; until then it takes one of the
-                // few places for backups.
+                // If it is not ended now, the nodes end it in a minute; until then it takes one of
+                // the few places for backups.
                 drop(one.delete(&format!("{LINK}/{id}")).await);
                 return fetched;
             }

@@ -56,8 +56,8 @@ pub struct DirectoryLeader {
     /// The tickets of the commands on their way, and the numbers of their proposals.
     proposals: VecDeque<(u64, u64)>,
     last: u64,
-    /// The proposal under way that removes a member. Whether those who stay are a majority that is up
-    /// is judged before: of two removals, the second one is judged when the first is known.
+    /// The proposal under way that removes a member. Whether those who stay are a majority that is
+    /// up is judged before: of two removals, the second one is judged when the first is known.
     removal: Option<u64>,
 }
 

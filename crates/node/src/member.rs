@@ -698,12 +698,10 @@ impl Member {
                 self.gather.fence((group, opening, source), scope, host.effects);
             }
             Work::DirectoryReply(caller, reply) => {
-                let answer = directory_answer(reply, &seen!(self, host));
-                host.effects.reply(self.membership.control.me, caller, answer);
+                self.reply(caller, |view| directory_answer(reply, view), host);
             }
             Work::InstanceReply(group, caller, reply) => {
-                let answer = instance_answer(group, reply, &seen!(self, host));
-                host.effects.reply(self.membership.control.me, caller, answer);
+                self.reply(caller, |view| instance_answer(group, reply, view), host);
             }
             Work::Accepts(group) => {
                 let Membership { control, shard, .. } = &mut self.membership;
@@ -720,6 +718,16 @@ impl Member {
             Work::Backup(from, frame) => return self.membership.backup_heard(from, *frame, host),
         }
         Ok(())
+    }
+
+    fn reply(
+        &mut self,
+        caller: Caller,
+        answer: impl FnOnce(&View<'_>) -> Answer,
+        host: &mut Host<'_>,
+    ) {
+        let answer = answer(&seen!(self, host));
+        host.effects.reply(self.membership.control.me, caller, answer);
     }
 
     fn feed(&mut self, work: FeedWork, host: &mut Host<'_>) -> Result<(), StoreError> {

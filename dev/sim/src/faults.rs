@@ -488,10 +488,11 @@ impl World {
         // Its operator starts it again with the flags it had.
         let join = self.machines[machine].join.clone().filter(|_| machine >= self.settings.nodes);
         self.machines[machine].renew(sandbox, join);
-        // Or without them, as a node is started that began alone: it founds a cluster of its own, and
-        // no client finds it in time.
+        // Or without them, as a node is started that began alone: it founds a cluster of its own,
+        // and no client finds it in time. (With a quorum of several it would not start.)
         let is_founder = machine < self.settings.nodes && !self.settings.has(Fault::Remove);
-        if is_founder && self.faults.rng.chance(300) {
+        let may_begin = is_founder && self.settings.membership_quorum.is_none();
+        if may_begin && self.faults.rng.chance(300) {
             self.paths.reached("a node with an empty sandbox began alone");
             self.machines[machine].has_no_list = true;
             self.machines[machine].foreign = true;

@@ -1,5 +1,5 @@
-//! A node that was away for a while: it gets what it lacks from the logs, as long as they are kept, and
-//! else the states.
+//! A node that was away for a while: it gets what it lacks from the logs, as long as they are kept,
+//! and else the states.
 
 use node::TailLimits;
 use protocol::{Method, Request};
