@@ -50,7 +50,7 @@ impl DefinitionVersion {
             (1..=9).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
         };
         let parts: Vec<&str> = said.split('.').collect();
-        if parts.len() > 4 || !parts.iter().all(|part| is_number(&part)) {
+        if parts.len() > 4 || !parts.iter().all(is_number) {
             let wanted = "a text of up to four numbers with dots between, such as \"2.1\"";
             return Err(wrong("version", &Value::from(said), wanted));
         }
