@@ -120,7 +120,7 @@ async fn remove(client: &Client, cluster: &Cluster, link: &str, confirm: bool) -
         return Err(format!("there is no definition of {link}\n  -> amrita kind list").into());
     }
     let pragmas = if confirm { vec!["xn-force-index-update".into()] } else { Vec::new() };
-    let request = Request { pragmas, ..Request::new(Method::Delete, &definition_of(link)) };
+    let request = Request { pragmas, ..Request::new(Method::Delete, definition_of(link)) };
     let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
     if !cluster.json && answer.to_json()["code"] == "REFUSED" {
         return Err(format!(

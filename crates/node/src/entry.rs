@@ -147,6 +147,17 @@ impl Member {
         Ok(())
     }
 
+    /// The documents of a kind were counted, whose definition is to be deleted.
+    pub(crate) fn counted(
+        &mut self,
+        waiting: (Purpose, Request),
+        answer: &Response,
+        host: &mut Host<'_>,
+    ) {
+        let view = view!(self.membership, host, self.router.len());
+        rest::undefine::counted(waiting, answer, &view, host.effects);
+    }
+
     /// Has what is on the disk of this node counted.
     fn survey(&mut self, purpose: Purpose, host: &mut Host<'_>) {
         let Membership { control, shard, .. } = &self.membership;

@@ -673,9 +673,7 @@ impl Member {
             }
             Work::Feed(work) => return self.feed(work, host),
             Work::Leveled(waiting, answer) => return self.leveled(*waiting, &answer, host),
-            Work::Undefine(waiting, answer) => {
-                rest::undefine::counted(*waiting, &answer, &seen!(self, host), host.effects);
-            }
+            Work::Undefine(waiting, answer) => self.counted(*waiting, &answer, host),
             Work::Submit(purpose, group, question) => {
                 let view = seen!(self, host);
                 self.router.submit(purpose, group, question, &view, host.effects);

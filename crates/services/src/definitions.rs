@@ -46,11 +46,11 @@ struct DefinitionVersion(Vec<u64>);
 impl DefinitionVersion {
     fn of(definition: &Map<String, Value>) -> Result<Option<Self>, Problem> {
         let Some(said) = text(definition, "version")? else { return Ok(None) };
-        let is_number = |part: &str| {
+        let is_number = |part: &&str| {
             (1..=9).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
         };
         let parts: Vec<&str> = said.split('.').collect();
-        if parts.len() > 4 || !parts.iter().all(|part| is_number(part)) {
+        if parts.len() > 4 || !parts.iter().all(is_number) {
             let wanted = "a text of up to four numbers with dots between, such as \"2.1\"";
             return Err(wrong("version", &Value::from(said), wanted));
         }

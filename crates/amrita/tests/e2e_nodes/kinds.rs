@@ -171,7 +171,7 @@ fn the_options_and_the_retention_of_a_defined_kind_hold() {
 
     let strict = define("/app/strict", &json!({"options": ["STRICT_UPDATE_CHECKING"]}));
     let refused = change(&strict, json!({"n": 1}));
-    assert_eq!((refused.status, &refused.body["outcome"]), (409, &json!("notApplied")));
+    assert_eq!((refused.status, &refused.body["outcome"]), (400, &json!("notApplied")));
     let refused = change(&strict, json!({"n": 1, "documentVersion": 7}));
     assert_eq!(refused.code(), "VERSION_MISMATCH", "{}", refused.body);
     assert!(change(&strict, json!({"n": 1, "documentVersion": 0})).is_success());
