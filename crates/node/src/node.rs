@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cluster::{
     Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, Witnesses, judge,
 };
-use protocol::{GroupId, Now, Principal};
+use protocol::{GroupId, Now, Principal, Request};
 use services::{Catalogue, Handlers, Invoker};
 use storage::{LogReader, Recovered, StateStore, Witness};
 
