@@ -46,6 +46,7 @@ mod backups;
 mod between;
 mod change_token;
 mod control;
+mod counts;
 mod disk_pace;
 mod entry;
 mod feeds;

@@ -7,6 +7,7 @@ use cluster::{InstanceEntry, Member};
 use group::Quorum;
 use immortals::ReplicaStatus;
 use protocol::explanation::{Finding, WaitsFor, explanation};
+use protocol::instance_write::partition_of_stream;
 use protocol::node_group::{LINK as NODE_GROUP, MANAGEMENT_LINK};
 use protocol::{GroupId, Method, ReplicaId, Request, Response, links};
 
@@ -417,6 +418,10 @@ fn destinations(here: &immortals::Instance, view: &View<'_>) -> Vec<Finding> {
         if left == 0 {
             continue;
         }
+        if let Some(partition) = partition_of_stream(&outgo.to) {
+            findings.push(of_writes(&outgo, partition, blocked.contains(&outgo.to), view));
+            continue;
+        }
         let to = &outgo.to;
         let mut text = format!("{left} messages to '{to}' are not confirmed");
         if blocked.contains(to) {
@@ -437,4 +442,26 @@ fn destinations(here: &immortals::Instance, view: &View<'_>) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Writes to documents of a partition that are not taken.
+fn of_writes(
+    outgo: &immortals::DestinationStatus,
+    partition: GroupId,
+    is_blocked: bool,
+    view: &View<'_>,
+) -> Finding {
+    let left = outgo.sent.saturating_sub(outgo.confirmed);
+    let mut text =
+        format!("{left} writes to documents of {} are not taken", view.name_of(partition));
+    if is_blocked {
+        text.push_str(", and the program is given no more inputs until some are");
+    }
+    match &outgo.first_link {
+        Some(link) => {
+            text.push_str(&format!("; the first is for {link}, see: amrita explain {link}"));
+            Finding::passing(WaitsFor::Destination, text)
+        }
+        None => Finding::passing(WaitsFor::Destination, text),
+    }
 }
