@@ -1,6 +1,7 @@
 //! `/core/orders`: each order tells the immortal `ledger` what is to be paid, and a cancelled one
 //! what is to be paid back. What it tells is part of the version that it writes: there is no order
-//! without its payment, and no payment without its order.
+//! without its payment, and no payment without its order. The ledger writes a receipt into the
+//! order, which adds it to those that it has and does not look whether it has it already.
 
 use sdk::service::{Context, Field, FieldType, Patch, Problem, Service, Spec};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ pub struct Order {
     customer: String,
     amount: u64,
     cancelled: bool,
+    /// The last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<String>,
+    receipts: Vec<String>,
 }
 
 impl Service for OrderService {
@@ -31,11 +36,14 @@ impl Service for OrderService {
             .field(Field::new("customer", FieldType::String).required().example("jane"))
             .field(Field::new("amount", FieldType::Long).required().example(5))
             .field(Field::new("cancelled", FieldType::Boolean))
+            .field(Field::new("receipt", FieldType::String).about("By the ledger."))
+            .field(Field::new("receipts", FieldType::Collection).internal())
     }
 
     fn create(&self, context: &mut Context<'_>, order: &mut Order) -> Result<(), Problem> {
-        if order.amount == 0 || order.cancelled {
-            return Err(Problem::bad_request("a new order has an amount, and is not cancelled"));
+        if order.amount == 0 || order.cancelled || order.receipt.is_some() {
+            let text = "a new order has an amount, is not cancelled, and has no receipt";
+            return Err(Problem::bad_request(text));
         }
         context.send(LEDGER, PAY, &(&order.customer, order.amount))
     }
@@ -50,7 +58,10 @@ impl Service for OrderService {
         current: &Order,
         patch: &Patch,
     ) -> Result<Order, Problem> {
-        let new: Order = context.merge(current, patch)?;
+        let mut new: Order = context.merge(current, patch)?;
+        if patch.fields.contains_key("receipt") {
+            new.receipts.extend(new.receipt.clone());
+        }
         if (&new.customer, new.amount) != (&current.customer, current.amount) {
             return Err(Problem::bad_request("an order is cancelled, and not changed otherwise"));
         }

@@ -7,7 +7,7 @@ use protocol::{Document, Moment, Position, Source, Term, links};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
 use crate::cache::Head;
-use crate::command::{AppliedCommand, Command, Recorded, Remember, Write};
+use crate::command::{AppliedCommand, Command, Noted, Recorded, Remember, Write};
 use crate::family;
 use crate::partition::Partition;
 use crate::record::Record;
@@ -61,6 +61,13 @@ impl Partition {
             }
             Command::Noop => AppliedCommand::Other,
             Command::Remember(it) => self.remember(&*store, &mut batch, applied.term, it)?,
+            Command::Note(epoch, noted) if epoch != applied.term || !self.inbox.fits(&noted) => {
+                AppliedCommand::Fenced
+            }
+            Command::Note(_, noted) => {
+                self.note(&mut batch, noted);
+                AppliedCommand::Other
+            }
             Command::Confirm(confirmed) => {
                 self.outbox.confirm(&*store, self.space, &mut batch, &confirmed)?;
                 AppliedCommand::Other
@@ -85,7 +92,8 @@ impl Partition {
         Ok(AppliedCommand::Other)
     }
 
-    /// The messages of a version come into the outbox with it, and not without it.
+    /// The messages of a version come into the outbox with it, and not without it; so does the
+    /// answer to the instance whose write it is, and that write is taken.
     fn write_and_send(
         &mut self,
         store: &dyn Reader,
@@ -94,11 +102,26 @@ impl Partition {
         mut write: Write,
     ) -> Result<AppliedCommand, StoreError> {
         let messages = std::mem::take(&mut write.messages);
+        let noted = write.noted.take();
+        if noted.as_ref().is_some_and(|noted| !self.inbox.fits(noted)) {
+            return Ok(AppliedCommand::Fenced);
+        }
         let outcome = self.write(store, batch, entry, write)?;
         if let AppliedCommand::Written(document) = &outcome {
             self.outbox.put(self.space, batch, &document.link, messages);
+            if let Some(noted) = noted {
+                self.note(batch, noted);
+            }
         }
         Ok(outcome)
+    }
+
+    /// A write of an instance is taken.
+    fn note(&mut self, batch: &mut Batch, noted: Noted) {
+        self.inbox.note(self.space, batch, &noted);
+        if let Some(answer) = noted.answer {
+            self.outbox.put_answer(self.space, batch, answer);
+        }
     }
 
     fn write(
@@ -315,6 +338,6 @@ fn time_of(command: &Command) -> Option<Moment> {
     match command {
         Command::Write(write) => Some(write.document.updated),
         Command::Expire { at, .. } | Command::Remember(Remember { at, .. }) => Some(*at),
-        Command::Fence(_) | Command::Noop | Command::Confirm(_) => None,
+        Command::Fence(_) | Command::Noop | Command::Confirm(_) | Command::Note(..) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use protocol::RequestKey;
 use protocol::varint::take;
-use protocol::{Code, Document, Epoch, InstanceMessage, Moment, Problem, Source};
+use protocol::{Code, Document, Epoch, GroupId, InstanceMessage, Moment, Problem, Source};
 use serde::{Deserialize, Serialize};
 
 /// How long a key that an edge gave is remembered, by the owner's wall clock, at least.
@@ -25,11 +25,38 @@ const FORMAT_OF_OLD_WITH_AUTHOR: u8 = 2;
 /// before the command.
 const FORMAT: u8 = 3;
 
+/// The same for what comes of a write of an instance, which an older program does not know.
+const FORMAT_OF_INSTANCES: u8 = 4;
+
 /// What stands there.
 #[derive(Default, Serialize, Deserialize)]
 struct Parts {
     author: Option<Arc<str>>,
     messages: Vec<InstanceMessage>,
+}
+
+/// A write of an instance that is taken with an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// The group of the instance.
+    pub instance: GroupId,
+    /// The number of the last one that was taken before it.
+    pub after: u64,
+    pub number: u64,
+    /// What the instance is told of it, if it wants to be told.
+    pub answer: Option<InstanceAnswer>,
+}
+
+/// The answer to a call of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceAnswer {
+    /// The name of the instance.
+    pub to: String,
+    /// The link that it has called.
+    pub from: String,
+    /// Of the call.
+    pub id: u64,
+    pub payload: Bytes,
 }
 
 /// One entry of a partition's log.
@@ -49,6 +76,9 @@ pub enum Command {
     Remember(Remember),
     /// Instances have all messages up to these numbers, durable.
     Confirm(Vec<(String, u64)>),
+    /// A write of an instance was refused, or has changed nothing. The term is that of the owner
+    /// who says so.
+    Note(Epoch, Noted),
 }
 
 /// An answer that goes with no new version.
@@ -84,6 +114,9 @@ pub struct Write {
     /// What is sent with this version.
     #[serde(skip)]
     pub messages: Vec<InstanceMessage>,
+    /// It is a write of an instance.
+    #[serde(skip)]
+    pub noted: Option<Noted>,
 }
 
 /// How many versions are kept: when there are more than `limit`, the oldest go until `floor` are
@@ -119,7 +152,8 @@ const WRITE_BYTES: usize = 256;
 pub enum AppliedCommand {
     Written(Arc<Document>),
     /// Nothing was changed: the source is older than the fence of its partition, the epoch is not
-    /// the term of the entry, the version is not the next one, or the key is recorded already.
+    /// the term of the entry, the version is not the next one, the key is recorded already, or it
+    /// is not the next write of its instance.
     Fenced,
     /// These documents are not there any more, as their time has come.
     Expired(Vec<Arc<Document>>),
@@ -132,7 +166,11 @@ impl Command {
         match self {
             Self::Write(write) => write.source,
             Self::Fence(source) => Some(*source),
-            Self::Expire { .. } | Self::Noop | Self::Remember(_) | Self::Confirm(_) => None,
+            Self::Expire { .. }
+            | Self::Noop
+            | Self::Remember(_)
+            | Self::Confirm(_)
+            | Self::Note(..) => None,
         }
     }
 
@@ -140,11 +178,19 @@ impl Command {
     pub fn encode(&self) -> Bytes {
         let room = match self {
             Self::Write(write) => write.document.body.len() + WRITE_BYTES,
-            Self::Remember(_) | Self::Confirm(_) => WRITE_BYTES,
+            Self::Remember(_) | Self::Confirm(_) | Self::Note(..) => WRITE_BYTES,
             Self::Fence(_) | Self::Expire { .. } | Self::Noop => 0,
         };
         let mut bytes = Vec::with_capacity(3 + room);
-        bytes.push(FORMAT);
+        let noted = match self {
+            Self::Write(write) => write.noted.as_ref(),
+            _ => None,
+        };
+        let is_of_instance = noted.is_some() || matches!(self, Self::Note(..));
+        bytes.push(if is_of_instance { FORMAT_OF_INSTANCES } else { FORMAT });
+        if is_of_instance {
+            bytes = put_plain(&noted, bytes);
+        }
         let parts = match self {
             Self::Write(write) => {
                 let (author, messages) = (write.document.author.clone(), write.messages.clone());
@@ -180,8 +226,11 @@ impl Command {
             }
             Some((&FORMAT, rest)) => take_parts(rest)
                 .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
+            Some((&FORMAT_OF_INSTANCES, rest)) => take_noted(rest)
+                .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
             Some((other, _)) => Err(wrong(format!(
-                "a command has format {other}; this version knows {FORMAT_OF_OLD} to {FORMAT}: \
+                "a command has format {other}; this version knows {FORMAT_OF_OLD} to \
+                 {FORMAT_OF_INSTANCES}: \
                  upgrade this node"
             ))),
             None => Err(wrong("a command is empty".into())),
@@ -200,6 +249,15 @@ fn take_parts(bytes: &[u8]) -> Result<Command, postcard::Error> {
     if let Command::Write(write) = &mut command {
         write.document.author = author;
         write.messages = messages;
+    }
+    Ok(command)
+}
+
+fn take_noted(bytes: &[u8]) -> Result<Command, postcard::Error> {
+    let (noted, rest) = postcard::take_from_bytes(bytes)?;
+    let mut command = take_parts(rest)?;
+    if let Command::Write(write) = &mut command {
+        write.noted = noted;
     }
     Ok(command)
 }

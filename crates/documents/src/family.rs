@@ -33,9 +33,11 @@ pub(crate) const OUTBOX: u8 = 0x0c;
 pub(crate) const DESTINATION: u8 = 0x0d;
 /// Factory: the position of the last entry with which a document of it went and left no tombstone.
 pub(crate) const GONE: u8 = 0x0e;
+/// Group of an instance (u32, big endian): the number of its last write (u64, big endian).
+pub(crate) const INBOX: u8 = 0x0f;
 
 /// All families of the state, in order.
-pub(crate) const STATE: [u8; 14] = [
+pub(crate) const STATE: [u8; 15] = [
     HEAD,
     VERSION,
     AUTO_RECORD,
@@ -50,6 +52,7 @@ pub(crate) const STATE: [u8; 14] = [
     OUTBOX,
     DESTINATION,
     GONE,
+    INBOX,
 ];
 
 /// Field number (u16, big endian), value (see `ordered`), link: nothing. Latest versions only.

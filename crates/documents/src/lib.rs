@@ -1,7 +1,8 @@
 //! Documents: the state machine of one partition.
 //!
 //! A [`Partition`] applies the commands of its log to a storage space: versions of documents,
-//! request records, fences, tasks in progress, expirations and messages to instances. The same
+//! request records, fences, tasks in progress, expirations, messages to instances and how far the
+//! writes of instances have come. The same
 //! commands give the same bytes on every replica. Beside these it keeps a derived index of the
 //! latest versions, which follows in steps, is part of no snapshot, and may be thrown away and made
 //! again at any time.
@@ -19,6 +20,7 @@ mod command;
 mod family;
 mod fields;
 mod hits;
+mod inbox;
 mod index;
 mod indexing;
 mod inspection;
@@ -37,9 +39,10 @@ mod view;
 
 pub use changes::{Change, Changes, Place};
 pub use command::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, Recorded, Remember, RequestKey, Retention,
-    USER_KEY_HOURS, Write,
+    AUTO_KEY_MINUTES, AppliedCommand, Command, InstanceAnswer, Noted, Recorded, Remember,
+    RequestKey, Retention, USER_KEY_HOURS, Write,
 };
+pub use inbox::Inbox;
 pub use inspection::Inspection;
 pub use outbox::{Destination, KeptMessage, Outbox, message_bytes};
 pub use partition::{Partition, fence_at_rest};

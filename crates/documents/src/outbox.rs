@@ -1,16 +1,18 @@
 //! What the documents of a partition have sent to instances and is not confirmed. A message comes
 //! into the outbox with the version that it is part of, and goes when its destination has it
-//! durable. The numbers of a destination's messages count up by one and never come again: by them
-//! the destination knows a message that comes once more.
+//! durable. So does what an instance is told of a write of its own. The numbers of a destination's
+//! messages count up by one and never come again: by them the destination knows a message that
+//! comes once more.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use protocol::InstanceMessage;
+use protocol::{InstanceMessage, varint};
 use serde::{Deserialize, Serialize};
 use storage::{Batch, Reader, Space, StoreError};
 
+use crate::command::InstanceAnswer;
 use crate::family;
 
 /// How many messages one `Command::Confirm` removes, and about how many bytes of them. The others
@@ -47,9 +49,11 @@ pub struct KeptMessage {
     pub from: String,
     pub method: i64,
     pub payload: Bytes,
+    /// It is the answer to that call, and then no method counts.
+    pub answers: Option<u64>,
 }
 
-/// A message at rest.
+/// A message at rest. Behind that of an answer stands the number of the call.
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     from: String,
@@ -142,14 +146,36 @@ impl Outbox {
         messages: Vec<InstanceMessage>,
     ) {
         for InstanceMessage { to, method, payload } in messages {
-            let destination = self.destinations.entry(to.clone()).or_default();
-            destination.last += 1;
-            let bytes = message_bytes(from, &payload);
-            destination.bytes += u64::try_from(bytes).expect("a length fits");
-            let key = space.key(family::OUTBOX, &family::version_rest(&to, destination.last));
-            batch.put_new(key, encode(&Stored { from: from.to_owned(), method, payload }));
-            put_destination(space, batch, &to, destination);
+            let stored = Stored { from: from.to_owned(), method, payload };
+            self.keep(space, batch, &to, &stored, None);
         }
+    }
+
+    /// The outcome of a write of an instance has come.
+    pub(crate) fn put_answer(&mut self, space: Space, batch: &mut Batch, answer: InstanceAnswer) {
+        let InstanceAnswer { to, from, id, payload } = answer;
+        self.keep(space, batch, &to, &Stored { from, method: 0, payload }, Some(id));
+    }
+
+    fn keep(
+        &mut self,
+        space: Space,
+        batch: &mut Batch,
+        to: &str,
+        stored: &Stored,
+        answers: Option<u64>,
+    ) {
+        let destination = self.destinations.entry(to.to_owned()).or_default();
+        destination.last += 1;
+        let bytes = message_bytes(&stored.from, &stored.payload);
+        destination.bytes += u64::try_from(bytes).expect("a length fits");
+        let key = space.key(family::OUTBOX, &family::version_rest(to, destination.last));
+        let mut value = encode(stored);
+        if let Some(id) = answers {
+            varint::put(&mut value, id);
+        }
+        batch.put_new(key, value);
+        put_destination(space, batch, to, destination);
     }
 
     /// These destinations have all messages up to these numbers.
@@ -202,9 +228,13 @@ fn kept(space: Space, key: &[u8], value: &[u8]) -> Result<KeptMessage, StoreErro
     let end = rest.iter().position(|byte| *byte == 0);
     let mut number = end.map_or(&[][..], |end| &rest[end + 1..]);
     let number = family::take_number(&mut number).ok_or_else(|| broken(space, "an outbox"))?;
-    let Stored { from, method, payload } =
-        postcard::from_bytes(value).map_err(|_| broken(space, "an outbox"))?;
-    Ok(KeptMessage { number, from, method, payload })
+    let (Stored { from, method, payload }, mut rest) =
+        postcard::take_from_bytes(value).map_err(|_| broken(space, "an outbox"))?;
+    let answers = match rest {
+        [] => None,
+        _ => Some(varint::take(&mut rest).map_err(|_| broken(space, "an outbox"))?),
+    };
+    Ok(KeptMessage { number, from, method, payload, answers })
 }
 
 fn broken(space: Space, what: &str) -> StoreError {

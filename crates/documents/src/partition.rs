@@ -13,6 +13,7 @@ use crate::cache::{CACHE_BYTES, Cache, Head};
 use crate::changes::Changes;
 use crate::command::{Recorded, RequestKey};
 use crate::family;
+use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::names::Names;
 use crate::outbox::{KeptMessage, Outbox};
@@ -35,6 +36,7 @@ pub struct Partition {
     pub(crate) fences: BTreeMap<GroupId, Epoch>,
     pub(crate) answers: Answers,
     pub(crate) outbox: Outbox,
+    pub(crate) inbox: Inbox,
     pub(crate) cache: RefCell<Cache>,
     /// No document expires before that; it may be later.
     pub(crate) expires_from: Cell<Moment>,
@@ -73,6 +75,7 @@ impl Partition {
             fences: fences.ok_or_else(|| broken("fences"))?,
             answers: Answers::default(),
             outbox: Outbox::open(store, space)?,
+            inbox: Inbox::open(store, space)?,
             cache: RefCell::new(Cache::new(CACHE_BYTES)),
             expires_from: Cell::new(Moment(0)),
             live,
@@ -242,6 +245,11 @@ impl Partition {
     /// What documents have sent to instances.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// Which writes of instances were taken.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
     /// The messages to an instance from that number on: see [`Outbox::read`].

@@ -50,6 +50,7 @@
 
 mod book;
 mod dial;
+mod documents;
 mod effects;
 mod format;
 mod impulses;
@@ -66,6 +67,7 @@ pub mod testing;
 mod tls;
 
 pub use book::WaitId;
+pub use documents::{Document, Write, Written};
 pub use impulses::{Fate, Impulses, Ticket};
 pub use incoming::{Incoming, Outcome, Performed, Refused, Reply, Sender, SenderKind};
 pub use interface::Outgoing;

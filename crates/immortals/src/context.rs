@@ -2,6 +2,7 @@
 //! names of other instances.
 
 use bytes::Bytes;
+use protocol::instance_write::partition_of_stream;
 use protocol::{GroupId, Now, Position, Term};
 use storage::{Space, StateStore};
 
@@ -35,6 +36,13 @@ pub trait Entries {
 
     /// The position up to which the directory is applied here.
     fn directory(&self) -> Position;
+}
+
+impl dyn Entries + '_ {
+    /// The group that a stream goes to: an instance, or a partition of documents.
+    pub(crate) fn group_of_stream(&self, name: &str) -> Option<GroupId> {
+        partition_of_stream(name).or_else(|| self.resolve(name))
+    }
 }
 
 /// Whether an instance's group is registered.

@@ -31,6 +31,8 @@ pub struct Settings {
     pub first_version: u64,
     /// Programs may attach and are told nothing (AMBROSIA's `pauseAtStart`).
     pub paused: bool,
+    /// How many partitions of documents there are. Fixed when the cluster forms.
+    pub partitions: u32,
     /// The group confirms what a majority has in memory. What was confirmed may be lost when a
     /// majority dies at once.
     pub memory: bool,

@@ -15,7 +15,7 @@ use crate::machine::instance::Instance;
 use crate::output::output_state::OutputState;
 
 /// The version of the encoding.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 /// The first bytes of a file.
 const MAGIC: &[u8; 17] = b"amrita-recording\n";
@@ -41,6 +41,8 @@ pub struct Recording {
     pub inputs: u64,
     /// The inputs that were taken out.
     pub skipped: BTreeSet<u64>,
+    /// How many partitions of documents there are: they decide to which of them a link belongs.
+    pub partitions: u32,
 }
 
 /// An entry of the log and its position.
@@ -116,6 +118,7 @@ impl Instance {
             output,
             inputs: self.inputs(),
             skipped: self.history.input_state.skipped.clone(),
+            partitions: self.settings.partitions,
         }))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use access::{Guard, Needs, Session, Thing, Unknown};
 use cluster::Topology;
-use protocol::{Code, Method, Moment, Outcome, Principal, Problem, Request, Response};
+use protocol::{Code, GroupId, Method, Moment, Outcome, Principal, Problem, Request, Response};
 use services::Catalogue;
 
 use crate::frame::Question;
@@ -185,6 +185,28 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
     }
 }
 
+/// Whether nothing but a write of a document of that partition can come of it. What an immortal
+/// writes is done once only there.
+pub(crate) fn is_write_at(partition: GroupId, plan: &Plan) -> bool {
+    match plan {
+        Plan::Ask(group, Question::Rest(request)) => {
+            *group == partition && request.method.is_write()
+        }
+        // Nothing is done but to look for the factory; then the request comes in once more.
+        Plan::Seek(..) => true,
+        _ => false,
+    }
+}
+
+/// An immortal has written to what is no document.
+pub(crate) fn no_write_at(path: &str) -> Problem {
+    let text = format!(
+        "an immortal writes to documents, and {path} is none that is in the partition to which the \
+         write was sent; an action is sent as ACT, and a new document to its own link"
+    );
+    Problem::new(Code::BadLink, text).with_outcome(Outcome::NotApplied)
+}
+
 /// To a node that belongs to no cluster so far, no user is known.
 pub(crate) fn nobody_is_known(request: &Request) -> Problem {
     let text = "this node is not part of a cluster yet, and so knows no users";
@@ -240,6 +262,23 @@ mod tests {
             assert!(!is_covered(needs, Method::Post, &ask(1 << 20)));
         }
         assert!(is_covered(Some(Needs::Right), Method::Delete, &Plan::Stop));
+    }
+
+    #[test]
+    fn an_immortal_writes_to_a_document_of_the_partition_that_it_has_sent_to_and_to_nothing_else() {
+        let ask = |group, verb| {
+            let request = Request::new(verb, "/core/x/y");
+            Plan::Ask(GroupId(group), Question::Rest(request))
+        };
+        let here = GroupId(3);
+        assert!(is_write_at(here, &ask(3, Method::Patch)));
+        assert!(!is_write_at(here, &ask(4, Method::Patch)), "its number is noted elsewhere");
+        assert!(!is_write_at(here, &ask(3, Method::Get)));
+        let respond = Plan::Respond(Response::json(200, &serde_json::json!({})));
+        let level = Plan::Level(Box::new(Request::new(Method::Patch, "/x")), not_covered("/x"));
+        for plan in [respond, level, Plan::Stop, Plan::Available, Plan::Release(GroupId(1 << 20))] {
+            assert!(!is_write_at(here, &plan), "it is not done once");
+        }
     }
 
     #[test]

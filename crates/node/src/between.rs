@@ -1,9 +1,10 @@
-//! Messages between owners: of instances, and from partitions to instances. To the owner of an
-//! instance a partition is one more sender of a numbered stream, so both speak the same way.
+//! Messages between owners: of instances, and of partitions. To the owner of an instance a
+//! partition is one more sender of a numbered stream, and one more destination, so all speak the
+//! same way.
 
 use immortals::{Between, Lane};
 use protocol::GroupId;
-use services::{PartitionEvent, ToInstance};
+use services::{FromInstance, PartitionEvent, ToInstance};
 
 use crate::frame::Frame;
 use crate::membership::{Host, Membership};
@@ -43,12 +44,22 @@ impl Membership {
         }
         // An instance that has another name by now, or none, has nothing to say here.
         let instance = self.control.map.topology.instance_of(from).map(|entry| entry.name.clone());
-        let (Some(instance), Between::Ack { lane: Lane::Stream, logged, resend_from }) =
-            (instance, message)
-        else {
-            return;
+        let Some(name) = instance else { return };
+        let event = match message {
+            Between::Ack { lane: Lane::Stream, logged, resend_from } => {
+                PartitionEvent::Acked { instance: name, logged, resend_from }
+            }
+            Between::Probe { lane: Lane::Stream } => {
+                PartitionEvent::InstanceAsks { instance: from }
+            }
+            Between::Send { lane: Lane::Stream, floor, first, count, messages, .. } => {
+                let (instance, all) = (from, messages);
+                let sent = FromInstance { instance, name, floor, first, count, messages: all };
+                PartitionEvent::InstanceWrites(sent)
+            }
+            // No impulse goes to a document.
+            Between::Ack { .. } | Between::Probe { .. } | Between::Send { .. } => return,
         };
-        let event = PartitionEvent::Acked { instance, logged, resend_from };
         effects.push(Work::Partition(to, event));
     }
 

@@ -53,10 +53,14 @@ impl Member {
         };
         self.fresh += 1;
         let (verb, path) = (request.method, request.path.clone());
+        let taken_by = request.numbered.as_ref().map(|numbered| numbered.partition);
         let principal = request.principal.clone();
         let plan =
             rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));
         let problem = match plan {
+            Ok(plan) if !taken_by.is_none_or(|group| admission::is_write_at(group, &plan)) => {
+                admission::no_write_at(&path)
+            }
             Ok(plan) if !is_on || admission::is_covered(needs, verb, &plan) => {
                 return self.carry_out(plan, (purpose, principal), host);
             }

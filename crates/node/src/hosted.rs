@@ -3,6 +3,7 @@
 
 use cluster::DirectoryMachine;
 use group::{Caller, Chunk, Machine, PeerMessage, Refusal, Replica, Reply, Touch};
+use immortals::{Between, Lane};
 use protocol::{GroupId, Position, ReplicaId, Term};
 use replication::{Group, Message};
 use services::{PartitionAction, PartitionAnswer, PartitionMachine};
@@ -81,6 +82,10 @@ impl Hosted for PartitionMachine {
             PartitionAction::Search(wanted) => effects.push(Work::Search(group, wanted)),
             PartitionAction::Send { instance, message } => {
                 effects.push(Work::SendToInstance { from: group, instance, message });
+            }
+            PartitionAction::Ack { instance, logged, resend_from } => {
+                let message = Between::Ack { lane: Lane::Stream, logged, resend_from };
+                effects.push(Work::Between { from: group, to: instance, message });
             }
             PartitionAction::GoOn { opening } => {
                 effects.outputs.push(Output::GoOn { group, opening });

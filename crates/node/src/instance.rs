@@ -315,6 +315,7 @@ pub(crate) fn settings(topology: &Topology, entry: &InstanceEntry) -> Settings {
         upgrade_wish: options.upgrade_wish,
         first_version: options.current_version,
         paused: options.paused,
+        partitions: topology.partitions(),
         memory: options.memory,
     }
 }

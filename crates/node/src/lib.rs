@@ -47,6 +47,7 @@ mod backups;
 mod between;
 mod change_token;
 mod control;
+mod counts;
 mod disk_pace;
 mod entry;
 mod feeds;

@@ -139,11 +139,6 @@ impl Member {
         self.programs.group_of(program)
     }
 
-    pub(crate) fn repeats_dropped(&self) -> u64 {
-        let leaders = self.membership.shard.instances.values().filter_map(|it| it.leader());
-        leaders.map(|leader| leader.lead().repeats()).sum()
-    }
-
     /// Takes one thing that happened.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use cluster::{
     Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, Witnesses, judge,
 };
 use protocol::{GroupId, Now, Principal, Request};
-use services::{Catalogue, Handlers, Invoker};
+use services::{Catalogue, Handlers, Invoker, WritesOfInstances};
 use storage::{LogReader, Recovered, StateStore, Witness};
 
 use crate::admission;
@@ -183,6 +183,16 @@ impl Node {
         match &self.life {
             Life::Member(member) => member.repeats_dropped(),
             Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => 0,
+        }
+    }
+
+    /// What has become of the writes of instances to documents that are owned here.
+    pub fn writes_of_instances(&self) -> WritesOfInstances {
+        match &self.life {
+            Life::Member(member) => member.writes_of_instances(),
+            Life::Newcomer { .. } | Life::Settling { .. } | Life::Ended => {
+                WritesOfInstances::default()
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub mod hash;
 mod ids;
 pub mod immortal;
 mod instance_message;
+pub mod instance_write;
 pub mod json;
 pub mod links;
 pub mod node_group;

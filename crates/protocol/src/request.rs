@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::instance_write::Numbered;
 use crate::{Code, Conditions, Document, Epoch, GroupId, Principal, Problem, WriteQuorum, links};
 
 /// What is asked.
@@ -84,6 +85,8 @@ pub struct Request {
     pub pragmas: Vec<String>,
     /// Set for requests that a task makes.
     pub source: Option<Source>,
+    /// Set for writes of an immortal.
+    pub numbered: Option<Box<Numbered>>,
     /// On whose behalf.
     pub principal: Principal,
 }
@@ -102,6 +105,7 @@ impl Request {
             idempotency_key: None,
             pragmas: Vec::new(),
             source: None,
+            numbered: None,
             principal: Principal::default(),
         }
     }

@@ -72,6 +72,23 @@ pub enum PartitionEvent {
     InstanceMoved { instance: String },
     /// There is no such instance to send to.
     NoInstance { instance: String },
+    /// The owner of an instance asks which of its writes to documents here are taken.
+    InstanceAsks { instance: GroupId },
+    /// The owner of an instance sends writes to documents here.
+    InstanceWrites(FromInstance),
+}
+
+/// Messages of an instance to documents of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromInstance {
+    /// The group of the instance.
+    pub instance: GroupId,
+    pub name: String,
+    /// The lowest number that the instance still has. All before it were confirmed.
+    pub floor: u64,
+    pub first: u64,
+    pub count: u64,
+    pub messages: Bytes,
 }
 
 /// What the owner of a partition says to the owner of an instance.
@@ -134,6 +151,9 @@ pub enum PartitionAction {
     /// To the owner of an instance, if there is one: [`PartitionEvent::Acked`] answers it. May be
     /// lost.
     Send { instance: String, message: ToInstance },
+    /// To the owner of an instance: its writes up to `logged` are taken. With `resend_from` it goes
+    /// on from that number, whatever it has sent before. May be lost.
+    Ack { instance: GroupId, logged: u64, resend_from: Option<u64> },
     /// There is more to do for what came already: [`PartitionEvent::GoOn`], after what has come
     /// meanwhile.
     GoOn { opening: u64 },

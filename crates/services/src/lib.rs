@@ -16,6 +16,7 @@ mod found;
 mod graph_task;
 mod handlers;
 mod in_group;
+mod instance_write;
 mod invocation;
 mod invoker;
 mod io;
@@ -46,11 +47,11 @@ pub use handlers::CALLS_PER_STEP_MAX;
 pub use invocation::{Invocation, Invoked};
 pub use invoker::{Handlers, Invoker, QuickInvoker, Ran};
 pub use io::{
-    Effort, PartitionAction, PartitionAnswer, PartitionEvent, PartitionQuestion, ToInstance,
-    WantedSearch,
+    Effort, FromInstance, PartitionAction, PartitionAnswer, PartitionEvent, PartitionQuestion,
+    ToInstance, WantedSearch,
 };
 pub use kinds::{is_kind, may_be_defined};
-pub use leader::{NextEvents, PartitionLeader, compile};
+pub use leader::{NextEvents, PartitionLeader, WritesOfInstances, compile};
 pub use limits::{DOCUMENT_QUEUE_MAX, Limits, TASKS_RUNNING_MAX};
 pub use machine::{PartitionMachine, RulesNews};
 pub use merge::Patch;

@@ -11,8 +11,9 @@
 //! delays, cuts and breaks. [`media`] loses, tears, flips and refuses. `machine` is a node with its
 //! sandbox, `shell` carries out what a node says, `faults` decides what goes wrong, `workload` and
 //! `work` are the clients, [`tallies`] are services of the simulator's own, `immortals` and
-//! `served` are programs beside the nodes, `orders` has documents that send to immortals,
-//! `subscribers` are told of changes, `backups` makes backups, and `referee` watches them all.
+//! `served` are programs beside the nodes, `orders` has documents that send to immortals, which
+//! write to documents, `subscribers` are told of changes, `backups` makes backups, and `referee`
+//! watches them all.
 
 use services::Catalogue;
 
@@ -30,6 +31,7 @@ mod members;
 pub mod network;
 mod orders;
 pub mod paths;
+mod receipts;
 mod referee;
 mod rights;
 pub mod run;
@@ -56,7 +58,8 @@ fn catalogue() -> Catalogue {
 
 /// The same where the tallies send what is added to them.
 fn catalogue_of_orders() -> Catalogue {
-    examples::catalogue().with(orders::SendingTallies).with_task(tallies::WalkTask)
+    let sending = examples::catalogue().with(orders::SendingTallies);
+    sending.with(receipts::ReceiptService).with_task(tallies::WalkTask)
 }
 
 /// The same where the tallies are a kind that is defined while the cluster runs.

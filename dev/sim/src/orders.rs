@@ -1,6 +1,7 @@
 //! Scenarios in which documents send to immortals: each entry of a tally is a payment, which is
 //! told to a ledger, and some of them to an archive. Both must be told each once, in the order in
-//! which the tally has them, whatever dies meanwhile.
+//! which the tally has them, whatever dies meanwhile. What they write then stands in
+//! [`receipts`](crate::receipts).
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ pub(crate) const LEDGER: &str = "ledger";
 pub(crate) const ARCHIVE: &str = "archive";
 
 /// Every such entry goes to the archive.
-const ARCHIVED: usize = 3;
+pub(crate) const ARCHIVED: usize = 3;
 
 /// Within this time all must have come, when the faults are over.
 const PATIENCE: Time = 60 * SECOND;
@@ -64,7 +65,7 @@ impl Service for SendingTallies {
 /// What an immortal was told of each document, and the number that the node gave the last of it.
 pub(crate) type Told = BTreeMap<String, (u64, Vec<String>)>;
 
-/// An immortal is told of an entry.
+/// An immortal is told of an entry. Says which payment it is.
 ///
 /// # Errors
 /// When the one before it is missing, or it came before.
@@ -73,7 +74,7 @@ pub(crate) fn told(
     (instance, from): (&str, &str),
     first: u64,
     payload: &[u8],
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let wrong = |what: &str| format!("{what}: {}", String::from_utf8_lossy(payload));
     let (number, entry): (usize, String) =
         serde_json::from_slice(payload).map_err(|_| wrong("no payment"))?;
@@ -86,7 +87,7 @@ pub(crate) fn told(
     }
     *last = first;
     entries.push(entry);
-    Ok(())
+    Ok(number as u64)
 }
 
 impl World {
@@ -103,7 +104,8 @@ impl World {
             return Ok(());
         }
         let patience = self.agenda.now() + PATIENCE;
-        while let Some(trouble) = self.untold() {
+        let sent = |world: &Self| world.unwritten(|tally| world.entries(tally).len());
+        while let Some(trouble) = self.untold().or_else(|| sent(self)) {
             if self.agenda.now() > patience {
                 return Err(Broken::new(ONCE, trouble));
             }
@@ -112,6 +114,7 @@ impl World {
         }
         let total = tally_links().iter().map(|link| self.entries(link).len() as u64).sum();
         self.paths.count("a payment came to the ledger", total);
+        self.count_writes();
         Ok(())
     }
 

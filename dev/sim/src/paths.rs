@@ -119,9 +119,16 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "a payment came to the ledger",
             "a new owner found messages that were not confirmed",
             "a machine was cut off from all others",
+            "an immortal was told of a write that was made",
+            "an immortal was told of a write that was refused",
+            "an owner asked which of its writes are taken",
+            "a write that came once more was dropped",
         ],
     ),
-    ("orders-net", &["a payment came to the ledger"]),
+    (
+        "orders-net",
+        &["a payment came to the ledger", "an immortal was told of a write that was made"],
+    ),
     (
         "subscriptions",
         &[

@@ -92,6 +92,7 @@ impl World {
         self.look_at_nodes();
         self.look_at_backups();
         self.look_at_repeats();
+        self.look_at_writes();
         self.look_at_subscribers();
         Ok(())
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List
 
 from amrita import immortal
-from amrita.immortal import Context, Immortal, Outcome, method
+from amrita.immortal import Context, Document, Immortal, Outcome, Written, method
 
 
 def say(line: str) -> None:
@@ -29,7 +29,16 @@ class Counter(Immortal):
         if number != last + 1:
             self.wrong.append(f"{sender}: {number} after {last}")
         self.last[sender] = number
+        if sender.startswith("/"):
+            write = Document.at(sender).act("heard", {"number": number})
+            write.call(context, then=self.written, number=number)
         return number
+
+    def written(self, context: Context, outcome: Outcome, number: int) -> None:
+        """A document that has told it something has a word of it, which is written once."""
+        last = Written.of(outcome).body["heard"][-1]
+        if last != number:
+            self.wrong.append(f"wrote {number}, and the document says {last}")
 
     @method(9)
     def report(self, context: Context) -> None:

@@ -4,8 +4,8 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
 
 from amrita.immortal import Interface, method
 from amrita.service import Call, Refusal, Service
@@ -18,6 +18,7 @@ class Counter:
     count: int = 0
     by: str = ""
     note: Optional[str] = None
+    heard: List[int] = field(default_factory=list)
 
 
 counters = Service("/app/counters", Counter, version=MODE)
@@ -36,7 +37,7 @@ def put(call: Call, before: Counter, new: Counter) -> None:
 
 @counters.patch
 def patch(call: Call, before: Counter, new: Counter) -> Counter:
-    return Counter(new.count, MODE, new.note)
+    return Counter(new.count, MODE, new.note, before.heard)
 
 
 @counters.delete
@@ -75,6 +76,12 @@ def tell(call: Call, state: Counter) -> None:
     Told.at("counter").add(state.count).fork(call)
     if state.note == "refuse":
         raise Refusal("counted, told, and refused")
+
+
+@counters.action
+def heard(call: Call, state: Counter, number: int) -> None:
+    """The immortal has a word of its own."""
+    state.heard.append(number)
 
 
 @counters.action

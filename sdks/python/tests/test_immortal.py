@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Dict, List, Set, Tuple
 
 from amrita import BadValue
-from amrita.immortal import LATER, Context, Immortal, Impulses, Interface, Outcome, Rejected, Reply
-from amrita.immortal import RunError, frames, method, run
+from amrita.immortal import LATER, Context, Document, Immortal, Impulses, Interface, Outcome
+from amrita.immortal import Rejected, Reply, RunError, Written, frames, method, run
 from amrita.immortal.book import Book
 from amrita.immortal.frames import Message
 from amrita.immortal.program import Outputs
@@ -89,6 +89,21 @@ class Savings(Immortal):
     def asked(self, context: Context, outcome: Outcome) -> None:
         self.seen.append(outcome.error or str(outcome.value()))
 
+    @method(9)
+    def note(self, context: Context, link: str) -> None:
+        document = Document.at(link)
+        document.post({"balance": self.balance}).fork(context)
+        document.act("close", {}).fork(context)
+        document.delete().fork(context)
+        document.patch({"balance": self.balance}).call(context, then=self.noted)
+
+    def noted(self, context: Context, outcome: Outcome) -> None:
+        try:
+            written = Written.of(outcome)
+            self.seen.append(f"version {written.version}")
+        except Rejected as why:
+            self.seen.append(f"{why}; {Written.told(outcome).code}")
+
     @method(8)
     def twice(self, context: Context, amount: int) -> None:
         Savings.me().deposit(amount).fork(context)
@@ -117,6 +132,26 @@ class Handlers(unittest.TestCase):
             play.answer_to("client", play.call("client", ME.withdraw(100)))
         play.crash()
         self.assertEqual(play.program.balance, 7)
+
+    def test_a_write_to_a_document_is_a_message_and_what_became_of_it_an_answer(self) -> None:
+        play = self.play
+        play.fork("client", ME.deposit(5))
+        play.fork("client", ME.note("/app/accounts/jane"))
+        said = list(play.said)
+        link = "/app/accounts/jane"
+        self.assertEqual([it.to for it in said], [link, f"{link}/actions/close", link, link])
+        self.assertEqual([it.message.method for it in said], [1, 5, 4, 3])
+        bodies = [it.message.payload for it in said]
+        self.assertEqual(bodies, [b'{"balance":5}', b"{}", b"", b'{"balance":5}'])
+        play.answer(said[3], {"status": 200, "body": {"documentVersion": 7}})
+        self.assertEqual(play.program.seen, ["version 7"])
+        play.crash()
+        play.fork("client", ME.note(link))
+        refused = {"code": "NOT_FOUND", "message": "it is gone"}
+        play.answer(play.said[-1], {"status": 404, "body": refused})
+        self.assertEqual(play.program.seen[1:], ["NOT_FOUND (404): it is gone; NOT_FOUND"])
+        with self.assertRaisesRegex(ValueError, "no link"):
+            Document.at("jane")
 
     def test_a_wrong_message_changes_nothing_and_a_caller_is_told(self) -> None:
         play = self.play

@@ -474,6 +474,15 @@ class ThreeNodes(WithNodes):
             return all(f"'{link}': {count}" in report for link, count in expected.items())
 
         testing.wait_for(f"{expected} at the immortal", is_told)
+
+        def is_written() -> bool:
+            """What the immortal writes into each document is there once, and in order."""
+            for link, count in expected.items():
+                if self.client.get(link).value["heard"] != list(range(1, count + 1)):
+                    return False
+            return True
+
+        testing.wait_for(f"{expected} in the documents", is_written)
         self.client.impulse("counter", 9)
         for program in immortals:
             program.says("wrong []")

@@ -5,16 +5,19 @@ import { test } from "node:test";
 import {
   any,
   contract,
+  Document,
   integer,
   list,
   method,
   optional,
+  outcomeOfWrite,
   Play,
   program,
   record,
   Refused,
   text,
   whole,
+  written,
 } from "../src/immortal/index.js";
 import { load, save } from "../src/immortal/state.js";
 
@@ -76,6 +79,53 @@ test("money stays where it is, whatever crashes", () => {
   play.perform(id, 1.25);
   assert.equal(play.state.log.get("EUR")[0], 1.25);
   play.check();
+});
+
+test("a write to a document is a message, and what became of it an answer", () => {
+  const Clerk = contract({ note: method(1, text) });
+  const clerk = () =>
+    program("clerk", () => ({ seen: /** @type {string[]} */ ([]) }))
+      .handles(Clerk, {
+        note(_, context, link) {
+          const document = Document.at(link);
+          document.post({ n: 1n }).fork(context);
+          document.act("close").fork(context);
+          document.delete().fork(context);
+          document.patch({ n: 2n }).call(context, "noted", link);
+        },
+      })
+      .next({
+        noted(state, _, outcome, link) {
+          try {
+            state.seen.push(`${link} ${written(outcome).body.documentVersion}`);
+          } catch (why) {
+            state.seen.push(`${/** @type {Error} */ (why).message} ${outcomeOfWrite(outcome).status}`);
+          }
+        },
+      });
+  const play = new Play(clerk());
+  const link = "/app/accounts/jane";
+  play.fork("client", Clerk.at("clerk").note(link));
+  const said = [...play.said];
+  assert.deepEqual(
+    said.map((it) => [it.to, Number(it.method), it.value]),
+    [
+      [link, 1, { n: 1 }],
+      [`${link}/actions/close`, 5, {}],
+      [link, 4, undefined],
+      [link, 3, { n: 2 }],
+    ],
+  );
+  play.answer(said[3], { status: 200, body: { documentVersion: 7 } });
+  play.crash();
+  play.fork("client", Clerk.at("clerk").note(link));
+  play.answer(play.said[play.said.length - 1], {
+    status: 404,
+    body: { code: "NOT_FOUND", message: "it is gone" },
+  });
+  assert.deepEqual(play.state.seen, [`${link} 7`, "NOT_FOUND (404): it is gone 404"]);
+  play.check();
+  assert.throws(() => Document.at("jane"), /no link/);
 });
 
 test("a wrong message changes nothing, and its caller is told", () => {

@@ -44,6 +44,7 @@ pub(super) fn write(link: &str, version: u64, fields: Value) -> Write {
         purge: false,
         response: None,
         messages: Vec::new(),
+        noted: None,
     }
 }
 

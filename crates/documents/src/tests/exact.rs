@@ -70,6 +70,7 @@ fn write(site: &mut Site, link: String, (version, updated): (u64, Moment), body:
         purge: false,
         response: None,
         messages: Vec::new(),
+        noted: None,
     });
     let outcome = site.apply(&command);
     assert!(matches!(outcome, AppliedCommand::Written(_)), "{outcome:?}");

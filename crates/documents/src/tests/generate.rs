@@ -166,6 +166,7 @@ pub(crate) fn command(random: &mut Random, model: &Model, term: Term, now: Momen
         purge: random.one_in(25),
         response: random.one_in(5).then(|| Bytes::from_static(b"{\"a\":1}")),
         messages: messages(random),
+        noted: None,
     })
 }
 

@@ -6,6 +6,7 @@ mod commands;
 mod equality;
 mod exact;
 mod generate;
+mod inbox;
 mod model;
 mod outbox;
 mod queries;

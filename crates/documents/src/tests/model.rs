@@ -64,7 +64,7 @@ impl Model {
                 }
                 true
             }
-            Command::Noop | Command::Remember(_) | Command::Confirm(_) => true,
+            Command::Noop | Command::Remember(_) | Command::Confirm(_) | Command::Note(..) => true,
         }
     }
 

@@ -138,7 +138,7 @@ fn numbers_count_up_and_what_is_confirmed_goes() {
                     *number += 1;
                     let (method, payload) = (-7, Bytes::from(text));
                     let (from, number) = (link.to_owned(), *number);
-                    let message = KeptMessage { number, from, method, payload };
+                    let message = KeptMessage { number, from, method, payload, answers: None };
                     kept.entry(to).or_default().push(message);
                 }
             }

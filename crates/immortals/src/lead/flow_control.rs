@@ -3,6 +3,7 @@
 //! it can be slowed down.
 
 use protocol::immortal::ToProgram;
+use protocol::instance_write::is_link;
 
 use crate::lead::leader::Primary;
 use crate::lead::log_queue::PENDING_BYTES_MAX;
@@ -22,6 +23,10 @@ impl Primary<'_> {
 
     /// Something for that destination found no room.
     pub(crate) fn is_short(&mut self, destination: &str) {
+        if is_link(destination) {
+            // No impulse goes there.
+            return;
+        }
         let short = &mut self.lead.short;
         if short.len() < SHORT_MAX && short.insert(destination.to_owned()) {
             self.tell_credit(destination, 0);

@@ -22,8 +22,9 @@ impl Leader<'_> {
         said: ForLeader,
     ) -> Result<(), Fault> {
         match said {
-            ForLeader::Sent { destination } => {
-                self.lead.outbound.touch(FlowId::stream(&destination));
+            ForLeader::Sent { destinations } => {
+                let flows = destinations.iter().map(|name| FlowId::stream(name));
+                flows.for_each(|id| self.lead.outbound.touch(id));
                 Ok(())
             }
             ForLeader::Impulse { number, destination, message } => {

@@ -200,7 +200,7 @@ impl Leader<'_> {
             Lane::Impulses { .. } => return Ok(()),
         };
         let Some((id, flow)) = outbound.flow_of(from, kind) else { return Ok(()) };
-        if cx.entries.resolve(&id.destination) != Some(from) {
+        if cx.entries.group_of_stream(&id.destination) != Some(from) {
             return Ok(());
         }
         flow.acked(logged, resend_from, cx.now.steady_micros);

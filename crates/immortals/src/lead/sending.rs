@@ -59,7 +59,7 @@ impl Primary<'_> {
             return Ok(());
         }
         outbound.look_later(now);
-        let Some(to) = cx.entries.resolve(&id.destination) else { return Ok(()) };
+        let Some(to) = cx.entries.group_of_stream(&id.destination) else { return Ok(()) };
         let flow = outbound.flow(id, to);
         match flow.progress {
             Progress::Unknown => {
@@ -150,7 +150,7 @@ impl Leader<'_> {
         group: GroupId,
         outputs: &mut Vec<Output>,
     ) -> Result<(), StoreError> {
-        let is_there = |id: &FlowId| cx.entries.resolve(&id.destination) == Some(group);
+        let is_there = |id: &FlowId| cx.entries.group_of_stream(&id.destination) == Some(group);
         self.lead.outbound.ask_anew(|id, _| is_there(id));
         match self.primary() {
             Some(mut primary) => primary.send_all(cx, outputs),

@@ -1,6 +1,7 @@
 //! One replica of one instance: everything but consensus, sockets and disks.
 
-use protocol::immortal::Message;
+use protocol::immortal::{Message, messages};
+use protocol::instance_write::{partition_of_stream, take_link};
 use protocol::{GroupId, Position, ReplicaId, Term};
 use storage::{Reader, Space, StoreError};
 
@@ -14,7 +15,7 @@ use crate::history::input_state::Upgrading;
 use crate::identity::Identity;
 use crate::io::{Output, Settings};
 use crate::output::spill::Spill;
-use crate::output::stream::KeptLimits;
+use crate::output::stream::{Found, KeptLimits, Stream};
 use crate::seat::connection::Connection;
 use crate::seat::health::Health;
 use crate::seat::states::Seat;
@@ -48,6 +49,9 @@ pub struct DestinationStatus {
     pub kept_bytes: usize,
     /// How many of those are in the store and not in memory.
     pub on_disk_bytes: usize,
+    /// Of what goes to documents of a partition: where the first write goes that is not confirmed,
+    /// if it is in memory.
+    pub first_link: Option<String>,
 }
 
 /// A replica of an instance.
@@ -89,6 +93,15 @@ impl Ownerships {
         self.term = term;
         self.before
     }
+}
+
+fn first_link(stream: &Stream) -> Option<String> {
+    let Ok(Some(Found::InMemory(run))) = stream.find(stream.floor()) else { return None };
+    let message = messages(run.messages).next()?.ok()?;
+    let (Message::Fork { payload, .. } | Message::Call { payload, .. }) = message else {
+        return None;
+    };
+    take_link(payload).ok().map(|(link, _)| link)
 }
 
 impl Instance {
@@ -328,6 +341,7 @@ impl Instance {
             confirmed: stream.confirmed,
             kept_bytes: stream.kept_bytes,
             on_disk_bytes: stream.spilled_bytes,
+            first_link: partition_of_stream(name).and_then(|_| first_link(stream)),
         });
         streams.collect()
     }

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use protocol::immortal::{Garbled, Message, Status, ToNode, count_messages, messages};
+use protocol::instance_write::is_link;
+use protocol::links::LINK_BYTES_MAX;
 use storage::StoreError;
 
 use crate::adapter::MESSAGE_BYTES_MAX;
@@ -10,6 +12,7 @@ use crate::context::Context;
 use crate::io::Output;
 use crate::machine::instance::Instance;
 use crate::output::awaits::AWAITS_MAX;
+use crate::output::links::{ToStream, to_partitions};
 use crate::output::output_state::DESTINATIONS_MAX;
 use crate::seat::running::Running;
 use crate::seat::states::{Genesis, GenesisPart, Seat};
@@ -22,9 +25,9 @@ pub const NAME_BYTES_MAX: usize = 100;
 /// Something that a program said and that only a leader acts on.
 #[derive(Debug)]
 pub(crate) enum ForLeader {
-    /// There is something new to send to that destination.
+    /// There is something new to send to these destinations.
     Sent {
-        destination: String,
+        destinations: Vec<String>,
     },
     Impulse {
         number: u64,
@@ -171,8 +174,9 @@ impl Instance {
     }
 
     fn destination(&self, name: String) -> Result<String, Fault> {
-        if name.len() > NAME_BYTES_MAX {
-            return broken(format!("a destination of up to {NAME_BYTES_MAX} bytes"));
+        let most = if is_link(&name) { LINK_BYTES_MAX } else { NAME_BYTES_MAX };
+        if name.len() > most {
+            return broken(format!("a destination of up to {most} bytes"));
         }
         Ok(if name.is_empty() { self.identity.name.clone() } else { name })
     }
@@ -184,7 +188,6 @@ impl Instance {
         bytes: Bytes,
     ) -> Result<ForLeader, Fault> {
         let destination = self.destination(destination)?;
-        let running = self.running()?;
         let found = count_messages(&bytes)?;
         if found != count || count == 0 {
             return broken(format!("{count} messages in a SEND, not {found}"));
@@ -192,12 +195,23 @@ impl Instance {
         if bytes.len() > MESSAGE_BYTES_MAX {
             return broken(format!("a SEND of up to {MESSAGE_BYTES_MAX} bytes"));
         }
-        let streams = &running.output.streams;
-        if streams.len() >= DESTINATIONS_MAX && !streams.contains_key(&destination) {
-            return broken(format!("at most {DESTINATIONS_MAX} destinations"));
+        let partitions = self.settings.partitions;
+        let running = self.running()?;
+        let streams = if is_link(&destination) {
+            to_partitions(&destination, bytes, partitions)?
+        } else {
+            vec![ToStream { name: destination, count, messages: bytes }]
+        };
+        let mut destinations = Vec::new();
+        for ToStream { name, count, messages } in streams {
+            let known = &running.output.streams;
+            if known.len() >= DESTINATIONS_MAX && !known.contains_key(&name) {
+                return broken(format!("at most {DESTINATIONS_MAX} destinations"));
+            }
+            running.sent(&name, count, messages)?;
+            destinations.push(name);
         }
-        running.sent(&destination, count, bytes)?;
-        Ok(ForLeader::Sent { destination })
+        Ok(ForLeader::Sent { destinations })
     }
 
     fn take_done(&mut self, input: u64, outputs: &mut Vec<Output>) -> Result<(), Fault> {
@@ -219,6 +233,9 @@ impl Instance {
         message: Bytes,
     ) -> Result<ForLeader, Fault> {
         let destination = self.destination(destination)?;
+        if is_link(&destination) {
+            return broken("an IMPULSE to an instance: a document takes messages of handlers only");
+        }
         if message.len() > MESSAGE_BYTES_MAX {
             return broken(format!("an IMPULSE of up to {MESSAGE_BYTES_MAX} bytes"));
         }

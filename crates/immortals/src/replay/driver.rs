@@ -5,10 +5,12 @@ use protocol::Position;
 use protocol::immortal::{
     Fate, Garbled, Hello, ToNode, ToProgram, VERSION, Welcome, count_messages, messages,
 };
+use protocol::instance_write::is_link;
 
 use crate::adapter::{Adapter, FRAME_BYTES_MAX};
 use crate::describe::describe;
 use crate::history::indexed::OwnInput;
+use crate::output::links::to_partitions;
 use crate::output::output_state::{Grain, OutputState};
 use crate::recording::{Recorded, Recording};
 use crate::replay::comparison::Comparison;
@@ -357,7 +359,13 @@ impl Replay {
             }
         }
         let grain = if self.adapter.confirms() { Grain::Input } else { Grain::Message };
-        self.output.send(&name, count, bytes, grain)?;
+        if is_link(&name) {
+            for sent in to_partitions(&name, bytes, self.recording.partitions)? {
+                self.output.send(&sent.name, sent.count, sent.messages, grain)?;
+            }
+        } else {
+            self.output.send(&name, count, bytes, grain)?;
+        }
         if grain == Grain::Message {
             self.comparison.note_said(self.told);
             self.check_marks();

@@ -2,6 +2,7 @@
 //! impulses that find no room, and with upgrades.
 
 mod asked;
+mod documents;
 mod entries;
 mod genesis;
 mod handing_on;
@@ -150,6 +151,7 @@ impl Owner {
             upgrade_wish: 0,
             first_version: 0,
             paused: false,
+            partitions: 4,
             memory: false,
         };
         let store = MemoryStore::new();

@@ -218,6 +218,7 @@ impl World {
             upgrade_wish: 0,
             first_version: 1,
             paused: false,
+            partitions: 4,
             memory: false,
         });
         self.logs.push(Log::default());

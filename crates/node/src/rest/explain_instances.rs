@@ -6,6 +6,7 @@ use cluster::InstanceEntry;
 use immortals::{ReplicaStatus, Since};
 use protocol::GroupId;
 use protocol::explanation::{Finding, WaitsFor};
+use protocol::instance_write::partition_of_stream;
 
 use super::instance_state;
 use crate::view::View;
@@ -173,11 +174,16 @@ fn destinations(group: GroupId, here: &immortals::Instance, view: &View<'_>) -> 
             continue;
         }
         let to = &outgo.to;
+        let for_micros = lasted(view.lead(group).and_then(|lead| lead.stands_since(to)), view);
+        if let Some(partition) = partition_of_stream(to) {
+            let finding = of_writes(&outgo, partition, blocked.contains(to), view);
+            findings.push(finding.for_micros(for_micros));
+            continue;
+        }
         let mut text = format!("{left} messages to '{to}' are not confirmed");
         if blocked.contains(to) {
             text.push_str(", and the program is given no more inputs until some are");
         }
-        let for_micros = lasted(view.lead(group).and_then(|lead| lead.stands_since(to)), view);
         let stands = for_micros.is_some_and(|micros| micros > STANDS_MICROS);
         let finding = match view.topology().instance(to) {
             None => Finding::stuck(
@@ -200,4 +206,23 @@ fn destinations(group: GroupId, here: &immortals::Instance, view: &View<'_>) -> 
         findings.push(finding.for_micros(for_micros));
     }
     findings
+}
+
+/// Writes to documents of a partition that are not taken.
+fn of_writes(
+    outgo: &immortals::DestinationStatus,
+    partition: GroupId,
+    is_blocked: bool,
+    view: &View<'_>,
+) -> Finding {
+    let left = outgo.sent.saturating_sub(outgo.confirmed);
+    let mut text =
+        format!("{left} writes to documents of {} are not taken", view.name_of(partition));
+    if is_blocked {
+        text.push_str(", and the program is given no more inputs until some are");
+    }
+    if let Some(link) = &outgo.first_link {
+        text.push_str(&format!("; the first is for {link}, see: amrita explain {link}"));
+    }
+    Finding::passing(WaitsFor::Destination, text)
 }

@@ -2,6 +2,7 @@
 
 use cluster::{InstanceEntry, InstanceReplica};
 use immortals::{Diverged, ReplicaStatus};
+use protocol::instance_write::partition_of_stream;
 use protocol::{GroupId, Problem, ReplicaId, Response};
 use serde_json::{Value, json};
 
@@ -97,13 +98,15 @@ pub(super) fn state(entry: &InstanceEntry, view: &View<'_>) -> Value {
         state["waitsFor"] = json!(instance.waits_for());
         let outputs = instance.destinations();
         let outputs = outputs.iter().map(|outgo| {
+            let partition = partition_of_stream(&outgo.to).map(|it| view.name_of(it));
             json!({
-                "to": outgo.to,
+                "to": partition.as_ref().unwrap_or(&outgo.to),
                 "said": outgo.sent,
                 "confirmed": outgo.confirmed,
                 "keptBytes": outgo.kept_bytes,
                 "onDiskBytes": outgo.on_disk_bytes,
-                "registered": view.topology().instance(&outgo.to).is_some(),
+                "registered": view.topology().instance(&outgo.to).is_some()
+                    || partition.is_some(),
             })
         });
         state["outputs"] = outputs.collect();

@@ -58,6 +58,7 @@ impl PartitionLeader {
             purge: true,
             response: None,
             messages: Vec::new(),
+            noted: None,
         };
         self.propose(cx, Proposed::Expire, &Command::Write(write));
     }

@@ -56,6 +56,7 @@ impl PartitionLeader {
         }
         let mut findings = self.findings(cx, link, live.as_ref());
         findings.extend(self.unconfirmed(cx, link)?);
+        findings.extend(self.writes_waiting(link));
         let shown = explanation(link, &cx.handlers().node_id, &findings);
         self.respond(cx, asked.ticket, link, Response::json(200, &shown), None);
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use protocol::instance_write::Numbered;
 use protocol::{Document, Method, Response};
 
 use super::asked::Asked;
@@ -73,6 +74,14 @@ impl Item {
 
     pub(super) fn is_post(&self) -> bool {
         matches!(&self.who, Who::Client(client) if client.request.method == Method::Post)
+    }
+
+    /// Of an instance, if it is a write of one.
+    pub(super) fn numbered(&self) -> Option<&Numbered> {
+        match &self.who {
+            Who::Client(client) => client.request.numbered.as_deref(),
+            Who::Step(_) => None,
+        }
     }
 
     pub(super) fn work(&self) -> Work {

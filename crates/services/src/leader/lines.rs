@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Command, Write};
+use documents::{AppliedCommand, Command, Noted, Write};
 use group::Output;
+use protocol::instance_write::Numbered;
 use protocol::{Code, Document, Method, Position, Problem, Request, Response, Source};
 use storage::StoreError;
 
@@ -23,6 +24,7 @@ use super::revert;
 use super::runners::{Admission, TRIES_TOLD, Why};
 use super::state::{PartitionLeader, outdated};
 use crate::handlers::Step;
+use crate::instance_write::answer_to;
 use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict};
 use crate::invoker::Ran;
 use crate::io::PartitionAction;
@@ -273,8 +275,13 @@ impl PartitionLeader {
     ) {
         match cx.permit_result(&asked.request, verdict) {
             Verdict::Write(version) => {
-                if let Some((code, why)) = self.why_not_sent(cx, &version.messages) {
-                    let problem = Problem::new(code, format!("{}; {}", why.text, why.remedy));
+                let asker = asked.request.numbered.as_ref().and_then(|it| it.asker.as_ref());
+                let not_told = asker.and_then(|asker| self.why_not_told(cx, &asker.instance));
+                let problem = not_told.or_else(|| {
+                    let (code, why) = self.why_not_sent(cx, &version.messages)?;
+                    Some(Problem::new(code, format!("{}; {}", why.text, why.remedy)))
+                });
+                if let Some(problem) = problem {
                     self.refuse(cx, asked.ticket, link, problem);
                     return;
                 }
@@ -345,9 +352,11 @@ impl PartitionLeader {
         item: Item,
         version: Box<NewVersion>,
     ) {
-        let (key, source) = match &item.who {
-            Who::Client(asked) => (asked.known.key.clone(), asked.request.source),
-            Who::Step(_) => (None, None),
+        let (key, source, noted) = match &item.who {
+            Who::Client(Asked { known, request, .. }) => {
+                (known.key.clone(), request.source, noted(cx, request, &version))
+            }
+            Who::Step(_) => (None, None, None),
         };
         let write = Write {
             document: Document::clone(&version.document),
@@ -359,6 +368,7 @@ impl PartitionLeader {
             purge: version.purge,
             response: None,
             messages: version.messages.clone(),
+            noted,
         };
         let proposed = Proposed::Write(link.to_owned());
         let proposal = self.propose(cx, proposed, &Command::Write(write));
@@ -383,8 +393,13 @@ impl PartitionLeader {
         let (position, outcome) = came_back;
         match outcome {
             AppliedCommand::Written(document) => {
+                let numbered = flight.item.numbered().cloned();
                 self.written(cx, flight.item, &version, (&document, position));
                 self.send_messages(cx, &version.messages)?;
+                if let Some(Numbered { instance, asker, .. }) = numbered {
+                    asker.map_or(Ok(()), |asker| self.send_to(cx, &asker.instance))?;
+                    self.write_taken(cx, instance)?;
+                }
                 self.answer_held(cx, link, position);
                 if !document.is_deleted() {
                     self.has_come(cx, link)?;
@@ -487,7 +502,9 @@ impl PartitionLeader {
                 if self.repeat(cx, asked)? {
                     return Ok(());
                 }
-                if let Some(problem) = fatal(cx, &asked.request, is_last) {
+                let numbered = asked.request.numbered.as_ref();
+                let not_taken = numbered.and_then(|it| self.why_not_taken(cx, it));
+                if let Some(problem) = not_taken.or_else(|| fatal(cx, &asked.request, is_last)) {
                     self.refuse(cx, asked.ticket, link, problem);
                     return Ok(());
                 }
@@ -537,6 +554,17 @@ fn tell_of_waiting(cx: &mut StepContext<'_, '_>, link: &str, tries: u32, why: &s
             "the task {link} waits: its next step was not written {tries} times: {why}"
         )));
     }
+}
+
+/// What the entry of a version says of the instance whose write it is, if it is one.
+fn noted(cx: &StepContext<'_, '_>, request: &Request, version: &NewVersion) -> Option<Noted> {
+    let Numbered { instance, after, number, asker, .. } = request.numbered.as_deref()?;
+    let answer = asker.as_ref().map(|asker| {
+        let shown = access::shown(&request.principal, &version.document);
+        let response = Response::document(version.status, &shown, &cx.handlers().node_id);
+        answer_to(asker, &response)
+    });
+    Some(Noted { instance: *instance, after: *after, number: *number, answer })
 }
 
 /// Why a write that came back without effect cannot be run again, if it cannot.

@@ -4,7 +4,7 @@
 //! ahead on versions that are not committed yet and answers when they are applied. Reads wait for a
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
 //! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]). What versions
-//! send to instances leaves from here ([`outbox`]).
+//! send to instances leaves from here ([`outbox`]), and what instances write comes in ([`inbox`]).
 
 mod asked;
 mod awaited;
@@ -12,6 +12,7 @@ mod context;
 mod expiry;
 mod explain;
 mod flows;
+mod inbox;
 mod line;
 mod lines;
 mod next_events;
@@ -26,6 +27,7 @@ mod repeats;
 mod revert;
 mod runners;
 mod searches;
+mod senders;
 mod state;
 mod tasks;
 mod unchanged;
@@ -33,6 +35,7 @@ mod undefined;
 
 pub use next_events::NextEvents;
 pub use query::compile;
+pub use senders::WritesOfInstances;
 pub use state::PartitionLeader;
 
 use std::sync::Arc;
@@ -101,6 +104,9 @@ impl PartitionLeader {
         match event {
             PartitionEvent::Invoked(invoked) => self.invoked(cx, invoked),
             PartitionEvent::Called { opening, call, response } if opening == mine => {
+                if self.write_answered(cx, call, &response)? {
+                    return Ok(());
+                }
                 self.called(cx, call, response)
             }
             PartitionEvent::Fenced { opening } if opening == mine => self.fenced(cx),
@@ -123,9 +129,14 @@ impl PartitionLeader {
             }
             PartitionEvent::InstanceMoved { instance } => self.instance_moved(cx, &instance),
             PartitionEvent::NoInstance { instance } => {
-                self.flows.is_absent(&instance);
+                self.instances.flows.is_absent(&instance);
                 Ok(())
             }
+            PartitionEvent::InstanceAsks { instance } => {
+                self.instance_asks(cx, instance);
+                Ok(())
+            }
+            PartitionEvent::InstanceWrites(sent) => self.instance_writes(cx, sent),
             // It was begun by a leader that is gone.
             PartitionEvent::Called { .. }
             | PartitionEvent::Fenced { .. }
@@ -244,6 +255,12 @@ impl PartitionLeader {
             self.refuse(cx, asked.ticket, &asked.request.path, outdated(source));
             return Ok(());
         }
+        if let Some(numbered) = &asked.request.numbered
+            && let Some(problem) = self.why_not_taken(cx, numbered)
+        {
+            self.refuse(cx, asked.ticket, &asked.request.path, problem);
+            return Ok(());
+        }
         self.enqueue(cx, asked)
     }
 
@@ -290,6 +307,9 @@ impl PartitionLeader {
                 return self.remembered(cx, *unchanged, (position, effect));
             }
             Proposed::Confirm => return self.confirmed_applied(cx),
+            Proposed::Note(instance, to) => {
+                return self.outcome_noted(cx, (instance, to), &effect);
+            }
             Proposed::Expire => {}
         }
         Ok(())
@@ -313,7 +333,11 @@ impl PartitionLeader {
                 Ok(())
             }
             Proposed::Confirm => {
-                self.flows.is_confirming = false;
+                self.instances.flows.is_confirming = false;
+                Ok(())
+            }
+            Proposed::Note(instance, _) => {
+                self.try_again(cx, instance, &problem.into());
                 Ok(())
             }
             Proposed::Expire | Proposed::GivenUp => Ok(()),
@@ -328,6 +352,7 @@ impl PartitionLeader {
         self.look_for_definitions(cx)?;
         self.tick_expiry(cx)?;
         self.tick_outbox(cx)?;
+        self.tick_inbox(cx)?;
         self.tick_index(cx)
     }
 

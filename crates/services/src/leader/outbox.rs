@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use documents::{Command, KeptMessage, message_bytes};
+use documents::{Command, Destination, KeptMessage, message_bytes};
 use group::Output;
 use protocol::explanation::{Finding, WaitsFor};
 use protocol::flow::Progress;
-use protocol::immortal::{Message, put_message};
-use protocol::{Code, InstanceMessage};
+use protocol::immortal::{Message, Status, put_message};
+use protocol::{Code, InstanceMessage, Problem};
 use storage::StoreError;
 
 use super::context::StepContext;
@@ -88,6 +88,26 @@ impl PartitionLeader {
         None
     }
 
+    /// Why an instance cannot be told now what became of a write of its own. No other instance
+    /// holds up its writes.
+    pub(super) fn why_not_told(&self, cx: &StepContext<'_, '_>, to: &str) -> Option<Problem> {
+        let outbox = cx.partition().outbox();
+        let destination = outbox.destination(to);
+        let is_full = match destination {
+            Some(destination) => destination.bytes >= self.duty.limits.outbox_bytes_max,
+            None => outbox.count() >= DESTINATIONS_MAX,
+        };
+        is_full.then(|| {
+            let text = format!(
+                "{} messages wait for the immortal '{to}', which does not take them, and the \
+                 outcome of its write would be one more; see what it waits for: amrita explain \
+                 /core/immortals/{to}",
+                destination.map_or(0, Destination::waiting)
+            );
+            Problem::new(Code::Busy, text)
+        })
+    }
+
     /// A version with these messages is applied.
     pub(super) fn send_messages(
         &mut self,
@@ -99,7 +119,11 @@ impl PartitionLeader {
     }
 
     /// Sends what may go to one destination.
-    fn send_to(&mut self, cx: &mut StepContext<'_, '_>, to: &str) -> Result<(), StoreError> {
+    pub(super) fn send_to(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        to: &str,
+    ) -> Result<(), StoreError> {
         let Some(destination) = cx.partition().outbox().destination(to).copied() else {
             return Ok(());
         };
@@ -107,8 +131,8 @@ impl PartitionLeader {
             return Ok(());
         }
         let now = cx.now().steady_micros;
-        let has_turn = self.flows.has_turn(to);
-        let way = self.flows.way(to);
+        let has_turn = self.instances.flows.has_turn(to);
+        let way = self.instances.flows.way(to);
         match way.flow.progress {
             Progress::Unknown => {
                 way.flow.begin_anew(Progress::Asked { at: now });
@@ -129,7 +153,7 @@ impl PartitionLeader {
                 }
                 let messages = cx.partition().messages(cx.reader(), (to, next), room)?;
                 send(cx, (to, floor), way, messages);
-                self.flows.note_turn(to);
+                self.instances.flows.note_turn(to);
                 Ok(())
             }
         }
@@ -143,7 +167,7 @@ impl PartitionLeader {
         logged: u64,
         resend_from: Option<u64>,
     ) -> Result<(), StoreError> {
-        self.flows.acked(to, (logged, resend_from), cx.now().steady_micros);
+        self.instances.flows.acked(to, (logged, resend_from), cx.now().steady_micros);
         self.propose_confirm(cx);
         self.send_to(cx, to)
     }
@@ -156,17 +180,17 @@ impl PartitionLeader {
         if cx.partition().outbox().destination(to).is_none() {
             return Ok(());
         }
-        self.flows.way(to).flow.begin_anew(Progress::Unknown);
-        self.flows.note_turn(to);
+        self.instances.flows.way(to).flow.begin_anew(Progress::Unknown);
+        self.instances.flows.note_turn(to);
         self.send_to(cx, to)
     }
 
     pub(super) fn tick_outbox(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         self.propose_confirm(cx);
-        let silent = self.flows.take_silent(cx.now().steady_micros);
+        let silent = self.instances.flows.take_silent(cx.now().steady_micros);
         silent.iter().try_for_each(|to| self.send_to(cx, to))?;
         // Those that had no turn.
-        let turns = self.flows.take_waiting();
+        let turns = self.instances.flows.take_waiting();
         turns.iter().try_for_each(|to| self.send_to(cx, to))
     }
 
@@ -174,7 +198,7 @@ impl PartitionLeader {
         &mut self,
         cx: &mut StepContext<'_, '_>,
     ) -> Result<(), StoreError> {
-        self.flows.is_confirming = false;
+        self.instances.flows.is_confirming = false;
         self.propose_confirm(cx);
         Ok(())
     }
@@ -182,17 +206,17 @@ impl PartitionLeader {
     /// Proposes to remove what destinations have. One such entry is on its way at a time: what is
     /// confirmed meanwhile goes with the next one.
     fn propose_confirm(&mut self, cx: &mut StepContext<'_, '_>) {
-        if self.flows.is_confirming {
+        if self.instances.flows.is_confirming {
             return;
         }
         let outbox = cx.partition().outbox();
-        let confirmed = self.flows.take_confirmed(CONFIRMED_AT_ONCE_MAX, |to, logged| {
+        let confirmed = self.instances.flows.take_confirmed(CONFIRMED_AT_ONCE_MAX, |to, logged| {
             let it = outbox.destination(to)?;
             let logged = logged.min(it.last);
             (logged > it.confirmed).then_some(logged)
         });
         if !confirmed.is_empty() {
-            self.flows.is_confirming = true;
+            self.instances.flows.is_confirming = true;
             self.propose(cx, Proposed::Confirm, &Command::Confirm(confirmed));
         }
     }
@@ -220,7 +244,7 @@ impl PartitionLeader {
             if count == 0 {
                 continue;
             }
-            let way = self.flows.known(to);
+            let way = self.instances.flows.known(to);
             let now = cx.now().steady_micros;
             let since = way.and_then(|way| way.stands_since);
             let what = format!("messages to the immortal '{to}' that are not confirmed: {count}");
@@ -255,10 +279,14 @@ fn send(
     let now = cx.now().steady_micros;
     for run in messages.chunk_by(|one, next| one.from == next.from) {
         let (mut bytes, mut encoded) = (0, Vec::new());
-        for KeptMessage { from, method, payload, .. } in run {
+        for KeptMessage { from, method, payload, answers, .. } in run {
             bytes += message_bytes(from, payload);
-            let (method, payload) = (*method, payload.clone());
-            put_message(&mut encoded, &Message::Fork { method, payload });
+            let (method, payload, status) = (*method, payload.clone(), Status::Value);
+            let message = match *answers {
+                Some(id) => Message::Answer { id, status, payload },
+                None => Message::Fork { method, payload },
+            };
+            put_message(&mut encoded, &message);
         }
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
         way.stands_since.get_or_insert(now);

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use protocol::GroupId;
+
 use super::asked::Unchanged;
 
 /// What a proposal was made for.
@@ -17,6 +19,9 @@ pub(super) enum Proposed {
     Expire,
     /// Messages to instances go that are confirmed.
     Confirm,
+    /// A write of an instance was refused or has changed nothing, and the instance with that name
+    /// is told.
+    Note(GroupId, Option<String>),
     /// One before it came back without effect, so it will have none either.
     GivenUp,
 }

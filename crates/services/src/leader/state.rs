@@ -16,6 +16,7 @@ use super::proposals::{Proposals, Proposed};
 use super::query::Searches;
 use super::question::Question;
 use super::runners::Tasks;
+use super::senders::{Inbox, WritesOfInstances};
 use super::undefined::Waiting;
 use crate::limits::Limits;
 use crate::utilities::Stats;
@@ -47,7 +48,14 @@ pub struct PartitionLeader {
     pub(super) expire_at_micros: u64,
     pub(super) clock: Clock,
     pub(super) absent: Absent,
+    pub(super) instances: Instances,
+}
+
+/// What goes to instances, and what comes from them.
+#[derive(Default)]
+pub(super) struct Instances {
     pub(super) flows: Flows,
+    pub(super) inbox: Inbox,
 }
 
 /// Requests that wait for what is not there.
@@ -74,6 +82,11 @@ impl Clock {
 }
 
 impl PartitionLeader {
+    /// What has become of the writes of instances since this leader began.
+    pub fn writes_of_instances(&self) -> WritesOfInstances {
+        self.instances.inbox.counts
+    }
+
     pub(crate) fn new(partition: GroupId, epoch: Epoch, opening: u64, limits: Limits) -> Self {
         Self {
             duty: Duty { partition, epoch, opening, limits },
@@ -87,7 +100,7 @@ impl PartitionLeader {
             expire_at_micros: 0,
             clock: Clock::default(),
             absent: Absent::default(),
-            flows: Flows::default(),
+            instances: Instances::default(),
         }
     }
 

@@ -133,8 +133,10 @@ impl Cluster {
             PartitionAction::Search(_) | PartitionAction::GoOn { .. } => {
                 panic!("no query was asked")
             }
-            PartitionAction::Ask { .. } | PartitionAction::Send { .. } => {
-                panic!("no kind has its handlers outside, and none sends anything")
+            PartitionAction::Ask { .. }
+            | PartitionAction::Send { .. }
+            | PartitionAction::Ack { .. } => {
+                panic!("no kind has its handlers outside, and nothing is said to instances")
             }
             PartitionAction::WithoutNextEvent { count } => {
                 panic!("{count} tasks have not ended, and have no next event")

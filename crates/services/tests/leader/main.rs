@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a script that cannot be played fails the test")]
 
 mod histories;
+mod inbox;
 mod owner;
 mod services;
 mod world;
@@ -138,4 +139,50 @@ fn a_user_has_a_bound_of_tokens_and_those_that_count_no_more_are_not_counted() {
     assert!(below.contains(" 200 ") && below.contains("v0"), "{below}");
     let full = answered(MOST);
     assert!(full.contains(" 409 REFUSED [no write]") && full.contains("10000 tokens"), "{full}");
+}
+
+/// An immortal writes with the rights of its owner: a user who may change documents of one name.
+#[test]
+fn an_immortal_may_write_what_its_owner_may() {
+    let user = |name: &str| format!("{}/{name}", access::USERS);
+    let owners = |of: &str, owner: &str| {
+        rule(format!("{}/{of}", access::INSTANCE_OWNERS), 0, json!({"userLinks": [user(owner)]}))
+    };
+    let select = |query: serde_json::Value| json!({"query": query});
+    let of_user = json!({"term": {"propertyName": "email", "matchValue": "jane"}});
+    let things = json!({"term": {"propertyName": "documentSelfLink",
+        "matchType": "PREFIX", "matchValue": "/core/things/janes"}});
+    let all = [
+        rule(user("jane"), 0, json!({"email": "jane"})),
+        rule(user("joe"), 0, json!({"email": "joe"})),
+        rule(format!("{}/janes", access::USER_GROUPS), 0, select(of_user)),
+        rule(format!("{}/janes", access::RESOURCE_GROUPS), 0, select(things)),
+        rule(
+            format!("{}/janes", access::ROLES),
+            0,
+            json!({"userGroupLink": format!("{}/janes", access::USER_GROUPS),
+                "resourceGroupLink": format!("{}/janes", access::RESOURCE_GROUPS),
+                "verbs": ["GET", "POST", "PATCH"], "policy": "ALLOW", "priority": 1}),
+        ),
+        owners("ledger", "jane"),
+    ];
+    let mut world = World::new();
+    world.guard(access::Policy::of(all));
+    let text = "writes ledger 1 1 1#1 /core/things/janes-1 {\"name\":\"x\"}\n\
+                writes ledger 1 2 3#2 /core/things/janes-1 {\"counter\":2}\n\
+                writes ledger 1 3 1#3 /core/things/other {\"name\":\"x\"}\n\
+                writes archive 1 1 1#1 /core/things/janes-2 {\"name\":\"x\"}\n\
+                wait 10000000\nwait 10000000\nwait 10000000\nwait 10000000\nwait 10000000\n\
+                wait 10000000\nwait 10000000\ninbox\nacked ledger 0 1\nacked archive 0 1\n\
+                show /core/things/janes-2\n---\n";
+    let played = script::play(&mut world, text);
+    let told = |what: &str| assert!(played.contains(what), "{what} in:\n{played}");
+    told("as /core/authz/users/jane");
+    told("answer 1: 200 /core/things/janes-1 v0");
+    told("answer 2: 200 /core/things/janes-1 v1");
+    told("answer 3: 403 ACCESS_DENIED");
+    // It belongs to nobody.
+    told("amrita immortal owners archive --set USER");
+    told("ledger: 3 noted\narchive: 1 noted");
+    assert!(played.ends_with("nothing\n") || played.contains("\nnothing"), "{played}");
 }

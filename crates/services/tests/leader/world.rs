@@ -22,6 +22,7 @@ use services::{
     PartitionQuestion, QuickInvoker, Said as Heard, ToInstance, WantedSearch,
 };
 
+use crate::inbox::Write as InstanceWrite;
 use crate::owner::{Owner, Said};
 
 pub(crate) struct World {
@@ -44,6 +45,8 @@ pub(crate) struct World {
     /// There is a task that the leader knows nothing of.
     is_broken: bool,
     limits: Limits,
+    /// What has come of writes of instances, in order; scripts count them from 1.
+    pub(crate) writes: Vec<InstanceWrite>,
     shown: Vec<String>,
 }
 
@@ -68,6 +71,7 @@ impl World {
             is_quick: false,
             is_broken: false,
             limits: Limits::default(),
+            writes: Vec::new(),
             shown: Vec::new(),
         };
         world.open();
@@ -112,6 +116,11 @@ impl World {
                 self.happened(PartitionEvent::NoInstance { instance: rest.to_owned() });
             }
             "outbox" => self.outbox(),
+            "writes" => self.instance_writes(rest),
+            "asks" => self.instance_asks(rest),
+            "enter" => self.enter_write(rest),
+            "write-answer" => self.write_answer(rest),
+            "inbox" => self.inbox(),
             "reopen" => self.reopen(),
             "limit" => self.limit(rest),
             "show" => self.show(rest),
@@ -141,7 +150,7 @@ impl World {
         self.took(said);
     }
 
-    fn happened(&mut self, event: PartitionEvent) {
+    pub(crate) fn happened(&mut self, event: PartitionEvent) {
         let said = self.owner.happened(event);
         self.took(said);
     }
@@ -196,6 +205,9 @@ impl World {
                 }
                 self.handlers.push_back(invocation);
             }
+            PartitionAction::Call { opening, call, request } if request.numbered.is_some() => {
+                self.write_comes(opening, call, *request);
+            }
             PartitionAction::Call { opening, call, request } => {
                 self.calls.push((opening, call));
                 let number = self.calls.len();
@@ -235,6 +247,9 @@ impl World {
             PartitionAction::WithoutNextEvent { count } => {
                 self.shown.push(format!("{count} tasks without a next event"));
             }
+            PartitionAction::Ack { instance, logged, resend_from } => {
+                self.acks(instance, logged, resend_from);
+            }
             PartitionAction::GoOn { opening } => self.happened(PartitionEvent::GoOn { opening }),
         }
     }
@@ -247,6 +262,9 @@ impl World {
                 let payload = |message| match message {
                     Ok(Message::Fork { method, payload }) => {
                         format!("{method}{}", String::from_utf8_lossy(&payload))
+                    }
+                    Ok(Message::Answer { id, payload, .. }) => {
+                        format!("answer {id}: {}", show_outcome(&payload))
                     }
                     other => panic!("{other:?}"),
                 };
@@ -299,9 +317,18 @@ impl World {
     fn answer(&mut self, ticket: u64, answer: &PartitionAnswer, position: Option<Position>) {
         let callers = self.finish(ticket);
         let at = position.map_or(String::new(), |position| format!(" at {position}"));
-        for Caller { number, .. } in callers {
-            self.shown.push(format!("answer {number}{at}: {}", show_answer(answer)));
+        for caller in callers {
+            self.shown.push(format!("answer {}{at}: {}", caller.number, show_answer(answer)));
+            self.write_is_answered(&caller, answer);
         }
+    }
+
+    pub(crate) fn say(&mut self, text: String) {
+        self.shown.push(text);
+    }
+
+    pub(crate) fn last_write_of(&self, instance: GroupId) -> u64 {
+        self.owner.partition().inbox().last(instance)
     }
 
     fn refuse(&mut self, ticket: u64, problem: Problem) {
@@ -338,7 +365,7 @@ impl World {
         }
     }
 
-    fn is_held(&self, what: &str) -> bool {
+    pub(crate) fn is_held(&self, what: &str) -> bool {
         self.held.iter().any(|held| held == what)
     }
 
@@ -385,6 +412,7 @@ impl World {
             purge: false,
             response: None,
             messages: Vec::new(),
+            noted: None,
         });
         self.owner.apply(command.encode());
     }
@@ -555,7 +583,7 @@ impl World {
 
     /// As `group::Replica::ask` takes a question on. The number that a script gives to a request is
     /// its caller's.
-    fn request(
+    pub(crate) fn request(
         &mut self,
         number: u64,
         question: PartitionQuestion,
@@ -699,6 +727,13 @@ fn show_response(response: &Response) -> String {
         shown.push_str(&format!(" retry-after={seconds}"));
     }
     shown
+}
+
+/// What an instance is told of a write.
+fn show_outcome(payload: &[u8]) -> String {
+    let outcome: Value = serde_json::from_slice(payload).expect("an outcome is JSON");
+    let body = outcome["body"].to_string();
+    format!("{} {}", outcome["status"], show_json(body.as_bytes()))
 }
 
 fn show_page(page: &query::Page) -> String {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::immortals::instances::SHORT_LIVED;
 use crate::orders::{Told, told};
+use crate::receipts::Written;
 
 /// What kind of program an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub(crate) struct ProgramState {
     /// By documents.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) told: Told,
+    /// What it has written to documents.
+    #[serde(default, skip_serializing_if = "Written::is_empty")]
+    pub(crate) written: Written,
     fat: String,
 }
 
@@ -135,13 +139,16 @@ impl ProgramState {
         self.timers.is_empty()
             && self.effects.is_empty()
             && self.calls.is_empty()
+            && self.written.is_at_rest()
             && self.rounds == 0
     }
 
     /// What keeps it from rest.
     pub(crate) fn awaits(&self) -> String {
-        let Self { timers, effects, calls, rounds, .. } = self;
-        format!("timers {timers:?}, effects {effects:?}, calls {calls:?}, {rounds} rounds")
+        let Self { timers, effects, calls, rounds, written, .. } = self;
+        format!(
+            "timers {timers:?}, effects {effects:?}, calls {calls:?}, {rounds} rounds, {written:?}"
+        )
     }
 
     /// Handles one input. `clock` is what the program must not look at.
@@ -180,7 +187,13 @@ impl ProgramState {
             Message::Start { .. } if heard.number != 1 => return Err("START came late".into()),
             Message::Start { .. } => self.go_on(role, says),
             Message::Fork { payload, .. } if from.starts_with('/') => {
-                told(&mut self.told, (&role.name, from), heard.source.first, payload)?;
+                let place = (role.name.as_str(), from);
+                let number = told(&mut self.told, place, heard.source.first, payload)?;
+                let is_first = self.told.get(from).is_some_and(|(_, entries)| entries.len() == 1);
+                self.written.pay(place, number, is_first, says);
+            }
+            Message::Answer { id, payload, .. } if from.starts_with('/') => {
+                self.written.answered(from, *id, payload)?;
             }
             Message::Fork { payload, .. } => {
                 self.check_number(heard, payload)?;

@@ -17,6 +17,7 @@
  * @module
  */
 
+export { Document, outcomeOfWrite, Write, written } from "./documents.js";
 export { Impulses } from "./impulses.js";
 export { Context, Outcome } from "./machine.js";
 export { Play } from "./play.js";
@@ -35,6 +36,7 @@ export {
   whole,
 } from "./values.js";
 
+/** @typedef {import("./documents.js").Written} Written */
 /** @typedef {import("./impulses.js").Fate} Fate */
 /** @typedef {import("./machine.js").Reply} Reply */
 /** @typedef {import("./machine.js").Sender} Sender */

@@ -23,7 +23,7 @@ const BEGIN_MICROS = 1_700_000_000_000_000;
  * @property {string} to the destination; empty for the program itself
  * @property {"fork" | "call" | "answer"} kind
  * @property {number} [method]
- * @property {any} value the arguments, or the answer
+ * @property {any} value the arguments, the body of a write, or the answer
  * @property {number} [id]
  * @property {string} [error] of an answer
  */
@@ -267,7 +267,8 @@ function said(to, { type, method, id, status, payload }) {
       kind: type === "CALL" ? "call" : "fork",
       method,
       id,
-      value: new Outcome(STATUS.value, payload).value(),
+      // A document is deleted without a body.
+      value: payload.length > 0 ? new Outcome(STATUS.value, payload).value() : undefined,
     };
   }
   const outcome = new Outcome(status, payload);

@@ -1,10 +1,12 @@
 export { Impulses } from "./impulses.js";
 export { Play } from "./play.js";
+export type Written = import("./documents.js").Written;
 export type Fate = import("./impulses.js").Fate;
 export type Reply = import("./machine.js").Reply;
 export type Sender = import("./machine.js").Sender;
 export type RunOptions = import("./runner.js").RunOptions;
 export type Value<T> = import("./values.js").Value<T>;
+export { Document, outcomeOfWrite, Write, written } from "./documents.js";
 export { Context, Outcome } from "./machine.js";
 export { Contract, contract, Message, method, Program, program } from "./program.js";
 export { main, run, RunError } from "./runner.js";

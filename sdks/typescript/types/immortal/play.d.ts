@@ -4,7 +4,7 @@
  * @property {string} to the destination; empty for the program itself
  * @property {"fork" | "call" | "answer"} kind
  * @property {number} [method]
- * @property {any} value the arguments, or the answer
+ * @property {any} value the arguments, the body of a write, or the answer
  * @property {number} [id]
  * @property {string} [error] of an answer
  */
@@ -105,7 +105,7 @@ export type Said = {
     kind: "fork" | "call" | "answer";
     method?: number | undefined;
     /**
-     * the arguments, or the answer
+     * the arguments, the body of a write, or the answer
      */
     value: any;
     id?: number | undefined;

@@ -16,6 +16,7 @@ each input on a quorum before the program sees it, and gives it to every copy of
 one dies, another carries on with the same state, and nothing is lost or done twice.
 """
 
+from .documents import Document, Written
 from .impulses import Fate, Impulses, Ticket
 from .program import (
     LATER,
@@ -35,6 +36,7 @@ __all__ = [
     "LATER",
     "NODE_DEFAULT",
     "Context",
+    "Document",
     "Fate",
     "Immortal",
     "Impulses",
@@ -46,6 +48,7 @@ __all__ = [
     "RunError",
     "Sender",
     "Ticket",
+    "Written",
     "main",
     "method",
     "parse",
