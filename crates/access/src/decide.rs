@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use protocol::{Method, Principal, subscription};
-use query::Candidate;
+use protocol::{Method, Moment, Principal, subscription};
+use query::{Candidate, LinkRange};
+use serde::Deserialize;
 
-use crate::parsed::{Effect, Selection};
+use crate::parsed::{Effect, Selection, TokenBody};
 use crate::paths::{
     CREDENTIALS, INSTANCE_OWNERS, INSTANCES, TOKENS, USERS, is_answered_query, is_for_the_cluster,
     is_of_backups, is_of_rules, name_in,
@@ -112,13 +113,13 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
     }
     if let Thing::Document(found) = thing
         && is_answered_query(link)
-        && found.author.is_some_and(|author| author != &**user)
+        && found.author.is_some_and(|author| author != &**user || !is_of_life(found, known))
         && verb != Method::Post
         && !known.built_in.contains(&BuiltInRole::Admin)
     {
         return refused(Reason::FoundForAnother);
     }
-    if let Some(decision) = decide_on_subscription(user, verb, thing) {
+    if let Some(decision) = decide_on_subscription((user, known), verb, thing) {
         return decision;
     }
     if is_of_backups(link) && !known.built_in.contains(&BuiltInRole::Admin) {
@@ -153,14 +154,40 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
 
 /// A subscription is its maker's. Only the cluster writes it; the right to POST to the factory
 /// itself is that to have somebody told outside of the cluster. `None`: roles decide.
-fn decide_on_subscription(user: &str, verb: Method, thing: &Thing<'_>) -> Option<Decision> {
+fn decide_on_subscription(
+    (user, known): (&str, &Known),
+    verb: Method,
+    thing: &Thing<'_>,
+) -> Option<Decision> {
     name_in(thing.link(), subscription::LINK)?;
     if matches!(verb, Method::Post | Method::Put | Method::Patch) {
         return Some(refused(Reason::OnlyTheCluster));
     }
     let Thing::Document(found) = thing else { return None };
     let made: subscription::Subscription = serde_json::from_slice(found.body).unwrap_or_default();
-    (made.principal_link.as_deref() == Some(user)).then(|| allowed(Reason::Own))
+    let is_own = made.principal_link.as_deref() == Some(user)
+        && known.is_one_of(made.principal_made_micros, Moment(made.begun_micros));
+    is_own.then(|| allowed(Reason::Own))
+}
+
+/// Whether a task was made by this user, and not by an earlier one of that name.
+fn is_of_life(task: &Candidate<'_>, known: &Known) -> bool {
+    let Task { task_info } = serde_json::from_slice(task.body).unwrap_or_default();
+    known.is_one_of(task_info.author_made_micros, Moment(task_info.start_time_micros))
+}
+
+/// What of a task says who has made it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Task {
+    task_info: TaskInfo,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct TaskInfo {
+    author_made_micros: Option<u64>,
+    start_time_micros: u64,
 }
 
 fn decide_on_rules(
@@ -182,17 +209,20 @@ fn decide_on_rules(
         name_in(user, USERS) == Some(name) && matches!(verb, Method::Get | Method::Patch)
     } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
         // An owner gives the instance to others, and cannot take it from anybody.
-        policy.owners_of(name).is_some_and(|owners| owners.contains(user))
+        policy.owns(user, name) == Some(true)
             && matches!(verb, Method::Get | Method::Put | Method::Patch)
     } else if let Some(name) = name_in(link, TOKENS) {
-        match (thing, verb) {
-            (Thing::Document(made), Method::Post) => {
-                user_of_token(made.body).as_deref() == Some(user)
+        let may = matches!(verb, Method::Get | Method::Delete);
+        match thing {
+            // One that was made just now is in no policy so far.
+            Thing::Document(made) if may || verb == Method::Post => {
+                let token = token_of(made.body);
+                token.is_some_and(|token| {
+                    let is_present = known.is_one_of(token.user_made_micros, made.updated);
+                    token.user_link == user && (is_present || verb == Method::Post)
+                })
             }
-            _ => {
-                policy.owner_of_token(name) == Some(user)
-                    && matches!(verb, Method::Get | Method::Delete)
-            }
+            _ => policy.owner_of_token(name) == Some(user) && may,
         }
     } else {
         false
@@ -211,8 +241,7 @@ fn decide_by_owners(
 ) -> Option<Decision> {
     let rest = name_in(link, INSTANCES)?;
     let (name, ask) = rest.split_once('/').unwrap_or((rest, ""));
-    let owners = policy.owners_of(name)?;
-    if owners.contains(user) {
+    if policy.owns(user, name)? {
         return Some(allowed(Reason::Own));
     }
     let is_looking = verb == Method::Get && ask.is_empty();
@@ -223,10 +252,10 @@ fn decide_by_owners(
     Some(refused(Reason::InstanceOfOthers))
 }
 
-/// Whose token a document would be.
-fn user_of_token(body: &[u8]) -> Option<String> {
+/// The token that a document is or would be.
+fn token_of(body: &[u8]) -> Option<TokenBody> {
     let fields: serde_json::Map<_, _> = serde_json::from_slice(body).ok()?;
-    crate::parsed::token(&fields).ok().map(|token| token.user_link)
+    crate::parsed::token(&fields).ok()
 }
 
 /// What is not known to be meant is not allowed.

@@ -8,6 +8,7 @@ use query::{ALL_FIELDS, CompiledQuery};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::lives;
 use crate::paths::{RESOURCE_GROUPS, USER_GROUPS, USERS, name_in};
 
 /// The fields of a document that every document of its factory shares, or that its link says.
@@ -26,8 +27,11 @@ pub(crate) struct User {
 /// from an earlier one of that name.
 pub const MADE: &str = "madeMicros";
 
-/// The same of its user, in a token.
+/// The same of its user, in a token and in a password.
 pub const USER_MADE: &str = "userMadeMicros";
+
+/// The field of an instance's owners that says when each was made: see [`crate::owner_made`].
+pub const OWNERS_MADE: &str = "userMarks";
 
 /// The fields of a token that was made by a login: the link of the password's document, and its
 /// [`crate::password_mark`].
@@ -193,11 +197,20 @@ pub(crate) fn token(fields: &Map<String, Value>) -> Result<TokenBody, Problem> {
     Ok(token)
 }
 
-pub(crate) fn owners(fields: &Map<String, Value>) -> Result<BTreeSet<String>, Problem> {
+/// Whose an instance is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owners {
+    pub(crate) users: BTreeSet<String>,
+    /// When they were made; more than once for one that was named in several lives.
+    pub(crate) marks: BTreeSet<(String, u64)>,
+}
+
+pub(crate) fn owners(fields: &Map<String, Value>) -> Result<Owners, Problem> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Body {
         user_links: BTreeSet<String>,
+        user_marks: BTreeSet<String>,
     }
     let body: Body = read(fields, "the owners")?;
     for link in &body.user_links {
@@ -206,7 +219,12 @@ pub(crate) fn owners(fields: &Map<String, Value>) -> Result<BTreeSet<String>, Pr
     if body.user_links.is_empty() {
         return Err(bad("userLinks is empty; name at least one user"));
     }
-    Ok(body.user_links)
+    let mark = |mark: &String| {
+        let read = lives::read_owner_made(mark).map(|(link, made)| (link.to_owned(), made));
+        read.ok_or_else(|| bad(format!("{OWNERS_MADE} has '{mark}': leave it out")))
+    };
+    let marks = body.user_marks.iter().map(mark).collect::<Result<_, _>>()?;
+    Ok(Owners { users: body.user_links, marks })
 }
 
 /// # Errors

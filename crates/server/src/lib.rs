@@ -55,6 +55,7 @@ mod jwt_settings;
 mod keyring;
 mod link;
 mod link_secret;
+mod lives;
 mod log_writer;
 mod logging;
 mod login;

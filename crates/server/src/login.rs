@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{
-    CAN_I, CREDENTIALS, Event, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE, PASSWORD_LINK,
-    PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
+    CAN_I, CREDENTIALS, Event, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE,
+    PASSWORD_LINK, PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
 };
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use node::Resource;
-use protocol::query::{LINK as QUERY_TASKS, Query};
-use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
+use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response, node_group};
 use serde_json::{Map, Value, json};
 use services::Catalogue;
 
@@ -23,6 +22,7 @@ use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
 use crate::in_flight::{InFlight, OneMore};
 use crate::inbox::Inbox;
+use crate::lives;
 use crate::outside::{Outside, Records};
 use crate::owners;
 use crate::passwords::{PASSWORD_BYTES_MAX, Passwords};
@@ -250,6 +250,17 @@ impl Doorkeeper {
                 Ok(()) => Ok(to_http(ask(&self.inbox, request).await)),
                 Err(problem) => Err(problem),
             }
+        } else if request.method == Method::Post && is_at(&request.path, USERS) {
+            let answer = ask(&self.inbox, request).await;
+            if answer.is_success() {
+                lives::bind_passwords(&self.inbox, &answer.to_json()).await;
+            }
+            Ok(to_http(answer))
+        } else if is_write && is_at(&request.path, INSTANCE_OWNERS) {
+            match lives::mark_owners(&self.inbox, &mut request).await {
+                Ok(()) => Ok(to_http(ask(&self.inbox, request).await)),
+                Err(problem) => Err(problem),
+            }
         } else if request.method == Method::Post && request.path == TOKENS {
             self.make_token(request).await
         } else if self.is_on && owners::concerns(&request) {
@@ -393,64 +404,49 @@ impl Doorkeeper {
             return Err(NotIn { who, problem: slow_down(wait) });
         }
         let (user, own) = self.find(&name).await?;
+        // Whoever has a name and an address has one number of attempts, and not two.
+        let link = user.as_ref().and_then(|user| user["documentSelfLink"].as_str());
+        let counted = link.unwrap_or(&name);
+        self.throttle.begin(counted, caller.address, now).map_err(wait)?;
         let hash = own.as_ref().map(|own| own.hash.clone());
-        let is_right = self.passwords.is_right(password, hash).await?;
-        let Some((user, own)) = user.as_ref().zip(own.as_ref()).filter(|_| is_right) else {
-            let who = user.unwrap_or_else(|| NO_NAME.into());
+        let from = Client::at(caller.address);
+        let is_right = self.passwords.is_right(from, password, hash).await?;
+        let Some((link, own)) = link.zip(own.as_ref()).filter(|_| is_right) else {
+            let who = link.unwrap_or(NO_NAME).to_owned();
             let from = caller.address.map(|it| format!(" from {it}")).unwrap_or_default();
             tracing::warn!(target: "amrita", "a login failed: {who}{from}");
             let text = "there is no such user, or the password is another one";
             return Err(NotIn { who, problem: Problem::new(Code::Unauthorized, text) });
         };
-        self.throttle.succeeded(&name, caller.address);
-        let answer = self.session(user, own, seconds).await?;
-        Ok((user.clone(), answer))
+        self.throttle.succeeded(link, caller.address);
+        if let Some(made) = user.as_ref().and_then(lives::made_of).filter(|_| own.is_unbound) {
+            lives::bind(&self.inbox, &own.link, made).await;
+        }
+        let answer = self.session(link, own, seconds).await?;
+        Ok((link.to_owned(), answer))
     }
 
     /// The user of that name or e-mail address, and its password. As many questions are asked for one
     /// who is not there.
-    async fn find(&self, name: &str) -> Result<(Option<String>, Option<Password>), Problem> {
-        let by_name = self.read(&format!("{USERS}/{name}")).await?;
-        let query = json!({"taskInfo": {"isDirect": true}, "querySpec": {
-            "options": ["EXPAND_CONTENT"], "query": Query::equal("email", name)}});
-        let task = Request::new(Method::Post, QUERY_TASKS).with_json(&query);
-        let answer = ask_as_system(&self.inbox, task).await;
-        if !answer.is_success() {
-            return Err(problem_of(&answer));
-        }
-        let mut found = answer.to_json()["results"]["documents"].take();
-        let by_mail = found.as_object_mut().and_then(|documents| {
-            let is_user = |link: &&String| link.starts_with(&format!("{USERS}/"));
-            let link = documents.keys().find(is_user).cloned()?;
-            documents.remove(&link)
-        });
-        let user = by_name.or(by_mail);
-        let text = |field: &str| {
-            let user = user.as_ref()?;
-            user[field].as_str().map(str::to_owned)
-        };
-        let link = text("documentSelfLink");
-        let own = link.as_deref().and_then(|link| access::name_in(link, USERS)).unwrap_or(name);
-        let mail = text("email").unwrap_or_else(|| name.to_owned());
-        let first = self.read(&format!("{CREDENTIALS}/{own}")).await?;
+    async fn find(&self, name: &str) -> Result<(Option<Value>, Option<Password>), Problem> {
+        let user = lives::user_called(&self.inbox, name).await?;
+        let text = |field: &str| user.as_ref()?[field].as_str();
+        let own = text("documentSelfLink").and_then(|link| access::name_in(link, USERS));
+        let first = self.read(&format!("{CREDENTIALS}/{}", own.unwrap_or(name))).await?;
+        let mail = text("email").unwrap_or(name);
         let second = self.read(&format!("{CREDENTIALS}/{mail}")).await?;
-        let credentials = first.or(second).unwrap_or_default();
-        let text = |field: &str| credentials[field].as_str().map(str::to_owned);
+        let is_own = |it: &Value| user.as_ref().is_some_and(|user| lives::is_of(it, user));
+        let mut both = first.into_iter().chain(second);
+        let found = both.find(is_own).unwrap_or_default();
+        let text = |field: &str| found[field].as_str().map(str::to_owned);
         let password = text("documentSelfLink").zip(text("privateKey"));
-        Ok((link, password.map(|(link, hash)| Password { link, hash })))
+        let is_unbound = lives::is_unbound(&found);
+        Ok((user, password.map(|(link, hash)| Password { link, hash, is_unbound })))
     }
 
     /// A document that may be there.
     async fn read(&self, link: &str) -> Result<Option<Value>, Problem> {
-        if protocol::links::check(link).is_err() {
-            return Ok(None);
-        }
-        let answer = ask_as_system(&self.inbox, Request::get(link)).await;
-        match answer.status {
-            200 => Ok(Some(answer.to_json())),
-            404 => Ok(None),
-            _ => Err(problem_of(&answer)),
-        }
+        lives::read(&self.inbox, link).await
     }
 
     /// Whose the token was is recorded, as nobody knows that afterwards. A token that does not count
@@ -581,6 +577,7 @@ impl Doorkeeper {
             // So they are found again by that name.
             body.entry("documentSelfLink").or_insert(mail);
         }
+        lives::mark_password(&self.inbox, request, &mut body).await?;
         if let Some(password) = body.get("privateKey").filter(|password| !password.is_null()) {
             let Some(password) = password.as_str() else {
                 return Err(Problem::bad_request("privateKey must be a text: the password"));
@@ -598,6 +595,8 @@ struct Password {
     /// Of its document.
     link: String,
     hash: String,
+    /// It was set when there was no such user.
+    is_unbound: bool,
 }
 
 /// What a token is for, and by which password it was made.

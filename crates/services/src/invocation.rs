@@ -28,6 +28,8 @@ pub struct Invocation {
     /// Another owner may have begun it and been stopped by it.
     pub is_resent: bool,
     pub(crate) work: Work,
+    /// When the user who asks was made, if that is known.
+    pub(crate) user_made: Option<u64>,
     /// What the program outside has said, if it was asked.
     pub(crate) said: Option<Said>,
 }

@@ -1,8 +1,8 @@
 //! The documents of the rules ([`access`]) as services: what cannot be read as a rule is refused.
 
 use access::{
-    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, MADE, PASSWORD_LINK,
-    PASSWORD_MARK, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USER_MADE, USERS,
+    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, MADE, OWNERS_MADE,
+    PASSWORD_LINK, PASSWORD_MARK, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USER_MADE, USERS,
 };
 use protocol::Problem;
 use serde_json::{Map, Value, json};
@@ -126,6 +126,10 @@ fn credentials() -> Spec {
         .about("The password of a user of the same name. It is stored as a hash that nobody reads.")
         .field(text("userEmail"))
         .field(text("privateKey").required().about("The password; never shown."))
+        .field(
+            Field::new(USER_MADE, FieldType::Long)
+                .about("When its user was made: of another one of that name it is no password."),
+        )
         .retention(1, 1)
 }
 
@@ -172,6 +176,10 @@ fn instance_owners() -> Spec {
             "Whose the instance of this name is: who registers it, until that one says otherwise.",
         )
         .field(links("userLinks").required().about("At least one user."))
+        .field(
+            links(OWNERS_MADE)
+                .about("When each was made: another one of that name does not own it."),
+        )
 }
 
 fn audit() -> Spec {

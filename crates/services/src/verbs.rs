@@ -147,7 +147,10 @@ impl Job<'_> {
                 other => return Ok(self.not_written(other)),
             }
         } else {
-            let body = self.handlers.create(&mut context, incoming.fields)?;
+            let mut body = self.handlers.create(&mut context, incoming.fields)?;
+            if let Some(made) = self.invocation.user_made.filter(|_| self.spec.is_task) {
+                body = TaskInfo::with_author(&body, made);
+            }
             digits::kept(body, &request.body, None)
         };
         let status = if self.spec.is_task { 202 } else { 200 };

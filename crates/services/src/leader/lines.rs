@@ -137,6 +137,10 @@ impl PartitionLeader {
             (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| item.work())),
         };
         let handlers = cx.handlers();
+        let user_made = match &item.who {
+            Who::Client(asked) => cx.made_of(&asked.request.principal),
+            Who::Step(_) => None,
+        };
         let invocation = Invocation {
             partition: self.duty.partition,
             epoch: self.duty.epoch,
@@ -148,6 +152,7 @@ impl PartitionLeader {
             current: current.clone(),
             is_resent: matches!(&item.who, Who::Client(asked) if asked.known.is_resent),
             work,
+            user_made,
             said: None,
         };
         let version = current.map(|current| current.version);
