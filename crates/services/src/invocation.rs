@@ -89,6 +89,8 @@ pub(crate) enum Verdict {
     Refused(Problem),
     /// Nothing is written, because of the state as it is.
     AsItIs(Response),
+    /// Nothing is written, and the answer is the document as it is.
+    Shown(Arc<Document>),
     /// A task's next calls; nothing is written.
     Calls(Calls),
     /// A task's step that came too late: the task has ended or is gone.

@@ -133,7 +133,7 @@ impl Job<'_> {
                 return Err(self.already_exists());
             }
             if self.spec.is_task {
-                return Ok(Verdict::AsItIs(self.shown(current)));
+                return Ok(Verdict::Shown(Arc::new(current.clone())));
             }
             return self.put(request, incoming);
         }
@@ -264,7 +264,7 @@ impl Job<'_> {
     fn not_written(&self, heard: Heard) -> Verdict {
         match (heard, self.live()) {
             (Heard::Verdict(verdict), _) => verdict,
-            (_, Some(current)) => Verdict::AsItIs(self.shown(current)),
+            (_, Some(current)) => Verdict::Shown(Arc::new(current.clone())),
             (_, None) => Verdict::AsItIs(empty()),
         }
     }
@@ -366,10 +366,6 @@ impl Job<'_> {
         let current = self.live().map(Document::etag);
         let held = request.conditions.check(current.as_deref(), request.method.is_write());
         held.map_err(|header| unmet(&self.invocation.link, &header, current.as_deref()))
-    }
-
-    fn shown(&self, document: &Document) -> Response {
-        Response::document(200, document, &self.invocation.node_id)
     }
 
     fn expiration(&self) -> Moment {

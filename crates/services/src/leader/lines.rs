@@ -285,6 +285,10 @@ impl PartitionLeader {
             }
             Verdict::Refused(problem) => self.refuse(cx, asked.ticket, link, problem),
             Verdict::AsItIs(response) => self.hold(cx, link, (asked, runs), response),
+            Verdict::Shown(document) => {
+                let response = cx.answer_to(&asked.request.principal, 200, &document);
+                self.hold(cx, link, (asked, runs), response);
+            }
             Verdict::Calls(_) | Verdict::Ended | Verdict::Ask(_) => {
                 let problem = Problem::internal("a write was run as a task's step");
                 self.refuse(cx, asked.ticket, link, problem);
@@ -331,9 +335,11 @@ impl PartitionLeader {
                 Ok(())
             }
             Verdict::Calls(calls) => self.start_calls(cx, link, seen.unwrap_or_default(), calls),
-            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended | Verdict::Ask(_) => {
-                self.end_runner(cx, link)
-            }
+            Verdict::Refused(_)
+            | Verdict::AsItIs(_)
+            | Verdict::Shown(_)
+            | Verdict::Ended
+            | Verdict::Ask(_) => self.end_runner(cx, link),
         }
     }
 
@@ -422,9 +428,7 @@ impl PartitionLeader {
             self.tasks.wait_for_end(&document.link, ticket, document.expires);
             return;
         }
-        let owner = &cx.handlers().node_id;
-        let shown = access::shown(&request.principal, document);
-        let response = Response::document(version.status, &shown, owner);
+        let response = cx.answer_to(&request.principal, version.status, document);
         let response = with_location(response, &request, &document.link);
         self.respond(cx, ticket, &document.link, response, Some(position));
     }

@@ -9,7 +9,7 @@ use protocol::{
 };
 use query::Candidate;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::context::StepContext;
 use crate::invocation::Verdict;
@@ -156,6 +156,25 @@ impl StepContext<'_, '_> {
             Ok(()) => verdict,
             Err(problem) => Verdict::AsItIs(problem.with_outcome(Outcome::NotApplied).into()),
         }
+    }
+
+    /// A document as the answer to a request that has changed it, or would have. The right to
+    /// change is not one to read: without that one the answer says which version it is, and no more.
+    pub(super) fn answer_to(
+        &self,
+        principal: &Principal,
+        status: u16,
+        document: &Document,
+    ) -> Response {
+        let Handlers { guard, node_id, .. } = self.handlers();
+        let shown = access::shown(principal, document);
+        let response = Response::document(status, &shown, node_id);
+        if guard.check(principal, Method::Get, &Thing::Document(document.into())).is_ok() {
+            return response;
+        }
+        let version =
+            json!({"documentSelfLink": document.link, "documentVersion": document.version});
+        Response { body: Bytes::from(version.to_string()), ..response }
     }
 
     fn kind_of(&self, link: &str) -> &str {

@@ -321,7 +321,8 @@ impl PartitionLeader {
         let response = if document.is_deleted() {
             Problem::not_found(format!("{link} was deleted before it ended")).into()
         } else {
-            let shown = Response::document(200, document, &cx.handlers().node_id);
+            // Whoever waits is its maker.
+            let shown = cx.answer_to(&cx.actor(document), 200, document);
             Response { location: Some(link.to_owned()), ..shown }
         };
         for ticket in waiting.tickets {

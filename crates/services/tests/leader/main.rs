@@ -6,6 +6,7 @@
 
 mod histories;
 mod owner;
+mod rights;
 mod services;
 mod world;
 
