@@ -22,6 +22,8 @@ pub enum Thing<'a> {
     /// The place of a document that is not there. Who may see only some documents is told the same
     /// as of one that is hidden.
     Missing { link: &'a str, kind: &'a str },
+    /// All documents of a factory together: what is said of them tells of each.
+    All { factory: &'a str, kind: &'a str },
     /// A document as it is, or as it would be.
     Document(Candidate<'a>),
 }
@@ -90,6 +92,7 @@ impl<'a> Thing<'a> {
     pub fn link(&self) -> &'a str {
         match self {
             Self::Path(link) | Self::Missing { link, .. } => link,
+            Self::All { factory, .. } => factory,
             Self::Document(candidate) => candidate.link,
         }
     }
@@ -264,6 +267,10 @@ fn allows(resources: Option<&Selection>, thing: &Thing<'_>) -> bool {
         Thing::Document(candidate) => selection.query.evaluate(candidate).is_some(),
         Thing::Missing { link, kind } => selection.is_of_links && selects(selection, link, kind),
         Thing::Path(path) => selection.is_of_links && selects(selection, path, ""),
+        Thing::All { factory, kind } => {
+            let any = format!("{factory}/{ANY}");
+            selection.is_of_links && !selection.has_exceptions && selects(selection, &any, kind)
+        }
     })
 }
 
@@ -273,8 +280,17 @@ fn denies(resources: Option<&Selection>, thing: &Thing<'_>) -> bool {
         Thing::Document(candidate) => selection.query.evaluate(candidate).is_some(),
         Thing::Missing { link, kind } => !selection.is_of_links || selects(selection, link, kind),
         Thing::Path(path) => selection.is_of_links && selects(selection, path, ""),
+        Thing::All { factory, kind } if selection.is_of_kinds => selects(selection, factory, kind),
+        Thing::All { factory, .. } => {
+            let range = LinkRange::of(&selection.query);
+            let (first, end) = (format!("{factory}/"), format!("{factory}0"));
+            range.from < end.into_bytes() && range.to.is_none_or(|to| to > first.into_bytes())
+        }
     })
 }
+
+/// A name that no document has, and that stands for all names.
+const ANY: &str = "\u{1}";
 
 fn selects(selection: &Selection, link: &str, kind: &str) -> bool {
     let candidate = Candidate { link, kind, ..Candidate::nothing() };

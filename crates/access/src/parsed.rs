@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use protocol::query::{Query, QuerySpecification};
+use protocol::query::{Occurance, Query, QuerySpecification};
 use protocol::{Method, Problem};
 use query::{ALL_FIELDS, CompiledQuery};
 use serde::Deserialize;
@@ -12,7 +12,8 @@ use crate::lives;
 use crate::paths::{RESOURCE_GROUPS, USER_GROUPS, USERS, name_in};
 
 /// The fields of a document that every document of its factory shares, or that its link says.
-const OF_THE_LINK: [&str; 2] = ["documentSelfLink", "documentKind"];
+const OF_THE_KIND: &str = "documentKind";
+const OF_THE_LINK: [&str; 2] = ["documentSelfLink", OF_THE_KIND];
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -44,6 +45,10 @@ pub(crate) struct Selection {
     pub(crate) query: CompiledQuery,
     /// The link and the kind say it all.
     pub(crate) is_of_links: bool,
+    /// The kind alone does.
+    pub(crate) is_of_kinds: bool,
+    /// Some clause says what must not be.
+    pub(crate) has_exceptions: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -129,9 +134,17 @@ pub(crate) fn selection(fields: &Map<String, Value>) -> Result<Option<Selection>
     let specification = Value::Object(Map::from_iter([("query".to_owned(), query.clone())]));
     let QuerySpecification { mut query, .. } = query::parse_specification(&specification)?;
     of_fields_only(&mut query);
+    let has_exceptions = has_exceptions(&query);
     let specification = QuerySpecification { query, ..QuerySpecification::default() };
     let query = CompiledQuery::new(&specification)?;
-    Ok(Some(Selection { is_of_links: query.names_only(&OF_THE_LINK), query }))
+    let is_of_links = query.names_only(&OF_THE_LINK);
+    let is_of_kinds = query.names_only(&[OF_THE_KIND]);
+    Ok(Some(Selection { query, is_of_links, is_of_kinds, has_exceptions }))
+}
+
+fn has_exceptions(query: &Query) -> bool {
+    query.occurance == Occurance::MustNotOccur
+        || query.boolean_clauses.iter().flatten().any(has_exceptions)
 }
 
 /// A term of a rule asks for the field itself. What lies within an object there was put in by

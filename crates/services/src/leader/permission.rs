@@ -12,6 +12,7 @@ use query::Candidate;
 use serde_json::{Value, json};
 
 use super::context::StepContext;
+use crate::Spec;
 use crate::invocation::Verdict;
 use crate::invoker::Handlers;
 use crate::task::{TaskInfo, asks_only_to_cancel};
