@@ -209,7 +209,8 @@ fn decide_on_rules(
     let is_own = if link == user {
         verb == Method::Get
     } else if let Some(name) = name_in(link, CREDENTIALS) {
-        name_in(user, USERS) == Some(name) && matches!(verb, Method::Get | Method::Patch)
+        let is_of_user = name_in(user, USERS) == Some(name) || policy.is_address_of(name, user);
+        is_of_user && matches!(verb, Method::Get | Method::Patch)
     } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
         // An owner gives the instance to others, and cannot take it from anybody.
         policy.owns(user, name) == Some(true)
