@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::ask::ask_as_system;
 use crate::lives;
 use crate::login::Doorkeeper;
+use crate::passwords::Client;
 use crate::principal::fill;
 
 /// The name of the file, ...
@@ -109,7 +110,7 @@ async fn new_password(keeper: &Doorkeeper, sandbox: &Path) -> Option<String> {
     let mut secret = [0; 18];
     fill(&mut secret);
     let password = base64url::encode(&secret);
-    let hash = keeper.passwords.hash(password.clone()).await.ok()?;
+    let hash = keeper.passwords.hash(Client::Own, password.clone()).await.ok()?;
     let file = sandbox.join(FILE_BEFORE);
     let write = || {
         // One of an earlier try may be there, and keeps its own permissions.

@@ -91,6 +91,7 @@ mod rewriting;
 mod sandbox;
 mod served;
 mod settings;
+mod shares;
 mod signals;
 mod space;
 mod spare;

@@ -25,7 +25,7 @@ use crate::inbox::Inbox;
 use crate::lives;
 use crate::outside::{Outside, Records};
 use crate::owners;
-use crate::passwords::{PASSWORD_BYTES_MAX, Passwords};
+use crate::passwords::{Client, PASSWORD_BYTES_MAX, Passwords};
 use crate::principal::{NewToken, XENON_COOKIE, XENON_TOKEN, new_token};
 use crate::throttle::Throttle;
 use crate::trail::{Asked, Trail, not_recorded};
@@ -582,7 +582,8 @@ impl Doorkeeper {
             let Some(password) = password.as_str() else {
                 return Err(Problem::bad_request("privateKey must be a text: the password"));
             };
-            let hash = self.passwords.hash(password.to_owned()).await?;
+            let of = if self.is_on { Client::User(user) } else { Client::Own };
+            let hash = self.passwords.hash(of, password.to_owned()).await?;
             body.insert("privateKey".into(), hash.into());
         }
         request.body = Value::Object(body).to_string().into();
