@@ -35,6 +35,7 @@ mod error;
 mod events;
 #[cfg(test)]
 mod fake_node;
+mod fields;
 mod first_admin;
 mod framing;
 #[doc(hidden)]

@@ -18,6 +18,7 @@ use services::Catalogue;
 use crate::ask::{ask, ask_as_system, problem_of, user_of};
 use crate::base64::decode_base64;
 use crate::caller::Caller;
+use crate::fields::{body_of, check_fields, seconds_of, text_of};
 use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
 use crate::in_flight::{InFlight, OneMore};
@@ -515,7 +516,7 @@ impl Doorkeeper {
         let body = body_of(request)?;
         check_fields(&body, "a node that joins", &JOINING_FIELDS)?;
         let gate = self.gate.as_ref().ok_or_else(no_gate)?;
-        let (answer, subject) = gate.let_in(&self.inbox, &body).await?;
+        let (answer, subject) = gate.let_in(&self.inbox, &body, caller.address).await?;
         if let Some(trail) = &self.trail {
             let note = format!("node {} at {}", subject.node_id, subject.host);
             // It asks again with the same key, and gets a certificate when that can be recorded.
@@ -622,15 +623,6 @@ fn is_at(path: &str, factory: &str) -> bool {
     path == factory || access::name_in(path, factory).is_some()
 }
 
-fn body_of(request: &Request) -> Result<Map<String, Value>, Problem> {
-    if request.body.is_empty() {
-        return Ok(Map::new());
-    }
-    // The text is not shown: there may be a password in it.
-    serde_json::from_slice(&request.body)
-        .map_err(|_| Problem::new(Code::BadBody, "the body must be a JSON object"))
-}
-
 /// A POST that makes a secret is done each time: the secret is shown once and kept by nobody, so no
 /// key could have the same answer come again. What else would be passed over is refused as well.
 fn check_secret(request: &Request) -> Result<(), Problem> {
@@ -652,35 +644,6 @@ fn check_secret(request: &Request) -> Result<(), Problem> {
     match ignored {
         None => Ok(()),
         Some(what) => Err(Problem::bad_request(format!("a POST of {path} takes no {what}"))),
-    }
-}
-
-/// What would be passed over is refused.
-fn check_fields(body: &Map<String, Value>, of: &str, known: &[&str]) -> Result<(), Problem> {
-    match body.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(unknown) => {
-            let text = format!("{of} has no field '{unknown}'; it has {}", known.join(", "));
-            Err(Problem::new(Code::BadBody, text))
-        }
-    }
-}
-
-fn text_of<'a>(body: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Problem> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Problem::new(Code::BadBody, format!("{name} is a text, not {other}"))),
-    }
-}
-
-fn seconds_of(body: &Map<String, Value>, name: &str) -> Result<Option<u64>, Problem> {
-    let wrong = |other: &Value| {
-        Problem::new(Code::BadBody, format!("{name} is a number of seconds, not {other}"))
-    };
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| wrong(value)),
     }
 }
 
