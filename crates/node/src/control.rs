@@ -152,7 +152,7 @@ impl Control {
             self.is_up(**id, links, now) && (**id == self.me || links.takes_writes(**id))
         };
         let up = self.members().iter().filter(is_up).count();
-        Quorum { needed: self.claims.in_force(links), up }
+        Quorum { needed: self.claims.in_force(links, self.map.topology.members().len()), up }
     }
 
     pub(crate) fn order_of(&self, group: GroupId, shard: &Shard) -> Vec<ReplicaId> {
