@@ -400,10 +400,12 @@ impl Doorkeeper {
         };
         let seconds = seconds_of(body, "sessionExpirationSeconds")?;
         let seconds = seconds.unwrap_or(SESSION_SECONDS).clamp(1, SESSION_SECONDS_MAX);
-        if let Err(wait) = self.throttle.begin(&name, caller.address, Instant::now()) {
+        let now = Instant::now();
+        let wait = |wait: Duration| {
             let who = "a name with too many wrong passwords".into();
-            return Err(NotIn { who, problem: slow_down(wait) });
-        }
+            NotIn { who, problem: slow_down(wait) }
+        };
+        self.throttle.check(&name, caller.address, now).map_err(wait)?;
         let (user, own) = self.find(&name).await?;
         // Whoever has a name and an address has one number of attempts, and not two.
         let link = user.as_ref().and_then(|user| user["documentSelfLink"].as_str());
