@@ -96,6 +96,7 @@ mod shares;
 mod signals;
 mod space;
 mod spare;
+mod standing_right;
 mod store;
 mod throttle;
 mod tls;
