@@ -89,6 +89,7 @@ mod readiness;
 mod renewal;
 mod repros;
 mod rewriting;
+mod roll_call;
 mod sandbox;
 mod served;
 mod settings;

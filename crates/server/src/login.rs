@@ -15,7 +15,7 @@ use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response, nod
 use serde_json::{Map, Value, json};
 use services::Catalogue;
 
-use crate::ask::{ask, ask_as_system, problem_of, user_of};
+use crate::ask::{ask, problem_of, user_of};
 use crate::base64::decode_base64;
 use crate::caller::Caller;
 use crate::fields::{body_of, check_fields, seconds_of, text_of};
@@ -179,6 +179,14 @@ impl Doorkeeper {
         if let Some(trail) = &self.trail {
             let asked = Asked::at(&Principal::System, (Method::Post, link), None);
             trail.done(Event::Rights, &asked, Principal::System.shown(), (200, "")).await;
+        }
+    }
+
+    /// Records who belongs to the cluster.
+    pub(crate) async fn members_changed(&self, note: &str) {
+        if let Some(trail) = &self.trail {
+            let asked = Asked::at(&Principal::System, (Method::Post, node_group::LINK), None);
+            trail.done(Event::Members, &asked, Principal::System.shown(), (200, note)).await;
         }
     }
 
@@ -447,7 +455,6 @@ impl Doorkeeper {
         Ok((user, password.map(|(link, hash)| Password { link, hash, is_unbound })))
     }
 
-    /// A document that may be there.
     async fn read(&self, link: &str) -> Result<Option<Value>, Problem> {
         lives::read(&self.inbox, link).await
     }
@@ -566,10 +573,10 @@ impl Doorkeeper {
     async fn hash_password(&self, request: &mut Request) -> Result<(), Problem> {
         // Who may not do it costs no hash. The node tells that one why.
         let (who, verb) = (request.principal.clone(), request.method);
-        if self.may(who, verb, &request.path).await.is_err() {
+        let Ok(user) = self.may(who, verb, &request.path).await else {
             request.body = bytes::Bytes::from_static(b"{}");
             return Ok(());
-        }
+        };
         if request.body.is_empty() {
             return Ok(());
         }
