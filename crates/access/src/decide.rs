@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use protocol::{Method, Principal, subscription};
-use query::Candidate;
+use protocol::{Method, Moment, Principal, subscription};
+use query::{Candidate, LinkRange};
+use serde::Deserialize;
 
-use crate::parsed::{Effect, Selection};
+use crate::parsed::{Effect, Selection, TokenBody};
 use crate::paths::{
     CREDENTIALS, INSTANCE_OWNERS, INSTANCES, TOKENS, USERS, is_answered_query, is_for_the_cluster,
     is_of_backups, is_of_rules, name_in,
@@ -21,6 +22,8 @@ pub enum Thing<'a> {
     /// The place of a document that is not there. Who may see only some documents is told the same
     /// as of one that is hidden.
     Missing { link: &'a str, kind: &'a str },
+    /// All documents of a factory together: what is said of them tells of each.
+    All { factory: &'a str, kind: &'a str },
     /// A document as it is, or as it would be.
     Document(Candidate<'a>),
 }
@@ -89,6 +92,7 @@ impl<'a> Thing<'a> {
     pub fn link(&self) -> &'a str {
         match self {
             Self::Path(link) | Self::Missing { link, .. } => link,
+            Self::All { factory, .. } => factory,
             Self::Document(candidate) => candidate.link,
         }
     }
@@ -112,13 +116,13 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
     }
     if let Thing::Document(found) = thing
         && is_answered_query(link)
-        && found.author.is_some_and(|author| author != &**user)
+        && found.author.is_some_and(|author| author != &**user || !is_of_life(found, known))
         && verb != Method::Post
         && !known.built_in.contains(&BuiltInRole::Admin)
     {
         return refused(Reason::FoundForAnother);
     }
-    if let Some(decision) = decide_on_subscription(user, verb, thing) {
+    if let Some(decision) = decide_on_subscription((user, known), verb, thing) {
         return decision;
     }
     if is_of_backups(link) && !known.built_in.contains(&BuiltInRole::Admin) {
@@ -153,14 +157,40 @@ pub fn decide(policy: &Policy, who: &Principal, verb: Method, thing: &Thing<'_>)
 
 /// A subscription is its maker's. Only the cluster writes it; the right to POST to the factory
 /// itself is that to have somebody told outside of the cluster. `None`: roles decide.
-fn decide_on_subscription(user: &str, verb: Method, thing: &Thing<'_>) -> Option<Decision> {
+fn decide_on_subscription(
+    (user, known): (&str, &Known),
+    verb: Method,
+    thing: &Thing<'_>,
+) -> Option<Decision> {
     name_in(thing.link(), subscription::LINK)?;
     if matches!(verb, Method::Post | Method::Put | Method::Patch) {
         return Some(refused(Reason::OnlyTheCluster));
     }
     let Thing::Document(found) = thing else { return None };
     let made: subscription::Subscription = serde_json::from_slice(found.body).unwrap_or_default();
-    (made.principal_link.as_deref() == Some(user)).then(|| allowed(Reason::Own))
+    let is_own = made.principal_link.as_deref() == Some(user)
+        && known.is_one_of(made.principal_made_micros, Moment(made.begun_micros));
+    is_own.then(|| allowed(Reason::Own))
+}
+
+/// Whether a task was made by this user, and not by an earlier one of that name.
+fn is_of_life(task: &Candidate<'_>, known: &Known) -> bool {
+    let Task { task_info } = serde_json::from_slice(task.body).unwrap_or_default();
+    known.is_one_of(task_info.author_made_micros, Moment(task_info.start_time_micros))
+}
+
+/// What of a task says who has made it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Task {
+    task_info: TaskInfo,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct TaskInfo {
+    author_made_micros: Option<u64>,
+    start_time_micros: u64,
 }
 
 fn decide_on_rules(
@@ -179,20 +209,24 @@ fn decide_on_rules(
     let is_own = if link == user {
         verb == Method::Get
     } else if let Some(name) = name_in(link, CREDENTIALS) {
-        name_in(user, USERS) == Some(name) && matches!(verb, Method::Get | Method::Patch)
+        let is_of_user = name_in(user, USERS) == Some(name) || policy.is_address_of(name, user);
+        is_of_user && matches!(verb, Method::Get | Method::Patch)
     } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
         // An owner gives the instance to others, and cannot take it from anybody.
-        policy.owners_of(name).is_some_and(|owners| owners.contains(user))
+        policy.owns(user, name) == Some(true)
             && matches!(verb, Method::Get | Method::Put | Method::Patch)
     } else if let Some(name) = name_in(link, TOKENS) {
-        match (thing, verb) {
-            (Thing::Document(made), Method::Post) => {
-                user_of_token(made.body).as_deref() == Some(user)
+        let may = matches!(verb, Method::Get | Method::Delete);
+        match thing {
+            // One that was made just now is in no policy so far.
+            Thing::Document(made) if may || verb == Method::Post => {
+                let token = token_of(made.body);
+                token.is_some_and(|token| {
+                    let is_present = known.is_one_of(token.user_made_micros, made.updated);
+                    token.user_link == user && (is_present || verb == Method::Post)
+                })
             }
-            _ => {
-                policy.owner_of_token(name) == Some(user)
-                    && matches!(verb, Method::Get | Method::Delete)
-            }
+            _ => policy.owner_of_token(name) == Some(user) && may,
         }
     } else {
         false
@@ -211,8 +245,7 @@ fn decide_by_owners(
 ) -> Option<Decision> {
     let rest = name_in(link, INSTANCES)?;
     let (name, ask) = rest.split_once('/').unwrap_or((rest, ""));
-    let owners = policy.owners_of(name)?;
-    if owners.contains(user) {
+    if policy.owns(user, name)? {
         return Some(allowed(Reason::Own));
     }
     let is_looking = verb == Method::Get && ask.is_empty();
@@ -223,10 +256,10 @@ fn decide_by_owners(
     Some(refused(Reason::InstanceOfOthers))
 }
 
-/// Whose token a document would be.
-fn user_of_token(body: &[u8]) -> Option<String> {
+/// The token that a document is or would be.
+fn token_of(body: &[u8]) -> Option<TokenBody> {
     let fields: serde_json::Map<_, _> = serde_json::from_slice(body).ok()?;
-    crate::parsed::token(&fields).ok().map(|token| token.user_link)
+    crate::parsed::token(&fields).ok()
 }
 
 /// What is not known to be meant is not allowed.
@@ -235,6 +268,10 @@ fn allows(resources: Option<&Selection>, thing: &Thing<'_>) -> bool {
         Thing::Document(candidate) => selection.query.evaluate(candidate).is_some(),
         Thing::Missing { link, kind } => selection.is_of_links && selects(selection, link, kind),
         Thing::Path(path) => selection.is_of_links && selects(selection, path, ""),
+        Thing::All { factory, kind } => {
+            let any = format!("{factory}/{ANY}");
+            selection.is_of_links && !selection.has_exceptions && selects(selection, &any, kind)
+        }
     })
 }
 
@@ -244,8 +281,17 @@ fn denies(resources: Option<&Selection>, thing: &Thing<'_>) -> bool {
         Thing::Document(candidate) => selection.query.evaluate(candidate).is_some(),
         Thing::Missing { link, kind } => !selection.is_of_links || selects(selection, link, kind),
         Thing::Path(path) => selection.is_of_links && selects(selection, path, ""),
+        Thing::All { factory, kind } if selection.is_of_kinds => selects(selection, factory, kind),
+        Thing::All { factory, .. } => {
+            let range = LinkRange::of(&selection.query);
+            let (first, end) = (format!("{factory}/"), format!("{factory}0"));
+            range.from < end.into_bytes() && range.to.is_none_or(|to| to > first.into_bytes())
+        }
     })
 }
+
+/// A name that no document has, and that stands for all names.
+const ANY: &str = "\u{1}";
 
 fn selects(selection: &Selection, link: &str, kind: &str) -> bool {
     let candidate = Candidate { link, kind, ..Candidate::nothing() };

@@ -17,6 +17,7 @@ mod decide;
 mod guard;
 mod joining;
 mod jwt;
+mod lives;
 mod needs;
 mod outsider;
 mod parsed;
@@ -37,11 +38,12 @@ pub use joining::{
     check_join_token, check_use, is_renewal_due, judge,
 };
 pub use jwt::{Algorithm, Jwt, NotTaken};
+pub use lives::{NOBODY_SO_FAR, is_one_of, owner_made};
 pub use needs::{Needs, link_of};
 pub use outsider::{ClaimedGroups, Outsider, Recorded, Terms};
 pub use parsed::{
-    MADE, PASSWORD_LINK, PASSWORD_MARK, USER_MADE, check_owners, check_resource_group, check_role,
-    check_token, check_user, check_user_group,
+    MADE, OWNERS_MADE, PASSWORD_LINK, PASSWORD_MARK, USER_MADE, check_owners, check_resource_group,
+    check_role, check_token, check_user, check_user_group,
 };
 pub use paths::{
     AUDIT, AUDIT_ENDS, AUTHORITY, CAN_I, CREDENTIALS, FACTORIES, INSTANCE_OWNERS, INSTANCES, JOIN,

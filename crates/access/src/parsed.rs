@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use protocol::query::{Query, QuerySpecification};
+use protocol::query::{Occurance, Query, QuerySpecification};
 use protocol::{Method, Problem};
 use query::{ALL_FIELDS, CompiledQuery};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::lives;
 use crate::paths::{RESOURCE_GROUPS, USER_GROUPS, USERS, name_in};
 
 /// The fields of a document that every document of its factory shares, or that its link says.
-const OF_THE_LINK: [&str; 2] = ["documentSelfLink", "documentKind"];
+const OF_THE_KIND: &str = "documentKind";
+const OF_THE_LINK: [&str; 2] = ["documentSelfLink", OF_THE_KIND];
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -26,8 +28,11 @@ pub(crate) struct User {
 /// from an earlier one of that name.
 pub const MADE: &str = "madeMicros";
 
-/// The same of its user, in a token.
+/// The same of its user, in a token and in a password.
 pub const USER_MADE: &str = "userMadeMicros";
+
+/// The field of an instance's owners that says when each was made: see [`crate::owner_made`].
+pub const OWNERS_MADE: &str = "userMarks";
 
 /// The fields of a token that was made by a login: the link of the password's document, and its
 /// [`crate::password_mark`].
@@ -40,6 +45,10 @@ pub(crate) struct Selection {
     pub(crate) query: CompiledQuery,
     /// The link and the kind say it all.
     pub(crate) is_of_links: bool,
+    /// The kind alone does.
+    pub(crate) is_of_kinds: bool,
+    /// Some clause says what must not be.
+    pub(crate) has_exceptions: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -125,9 +134,17 @@ pub(crate) fn selection(fields: &Map<String, Value>) -> Result<Option<Selection>
     let specification = Value::Object(Map::from_iter([("query".to_owned(), query.clone())]));
     let QuerySpecification { mut query, .. } = query::parse_specification(&specification)?;
     of_fields_only(&mut query);
+    let has_exceptions = has_exceptions(&query);
     let specification = QuerySpecification { query, ..QuerySpecification::default() };
     let query = CompiledQuery::new(&specification)?;
-    Ok(Some(Selection { is_of_links: query.names_only(&OF_THE_LINK), query }))
+    let is_of_links = query.names_only(&OF_THE_LINK);
+    let is_of_kinds = query.names_only(&[OF_THE_KIND]);
+    Ok(Some(Selection { query, is_of_links, is_of_kinds, has_exceptions }))
+}
+
+fn has_exceptions(query: &Query) -> bool {
+    query.occurance == Occurance::MustNotOccur
+        || query.boolean_clauses.iter().flatten().any(has_exceptions)
 }
 
 /// A term of a rule asks for the field itself. What lies within an object there was put in by
@@ -193,11 +210,20 @@ pub(crate) fn token(fields: &Map<String, Value>) -> Result<TokenBody, Problem> {
     Ok(token)
 }
 
-pub(crate) fn owners(fields: &Map<String, Value>) -> Result<BTreeSet<String>, Problem> {
+/// Whose an instance is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owners {
+    pub(crate) users: BTreeSet<String>,
+    /// When they were made; more than once for one that was named in several lives.
+    pub(crate) marks: BTreeSet<(String, u64)>,
+}
+
+pub(crate) fn owners(fields: &Map<String, Value>) -> Result<Owners, Problem> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Body {
         user_links: BTreeSet<String>,
+        user_marks: BTreeSet<String>,
     }
     let body: Body = read(fields, "the owners")?;
     for link in &body.user_links {
@@ -206,7 +232,12 @@ pub(crate) fn owners(fields: &Map<String, Value>) -> Result<BTreeSet<String>, Pr
     if body.user_links.is_empty() {
         return Err(bad("userLinks is empty; name at least one user"));
     }
-    Ok(body.user_links)
+    let mark = |mark: &String| {
+        let read = lives::read_owner_made(mark).map(|(link, made)| (link.to_owned(), made));
+        read.ok_or_else(|| bad(format!("{OWNERS_MADE} has '{mark}': leave it out")))
+    };
+    let marks = body.user_marks.iter().map(mark).collect::<Result<_, _>>()?;
+    Ok(Owners { users: body.user_links, marks })
 }
 
 /// # Errors

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use protocol::{Bearer, Document, Moment};
 use query::Candidate;
 
-use crate::parsed::{self, Effect, Role, Selection, TokenBody, User, Verbs};
+use crate::lives;
+use crate::parsed::{self, Effect, Owners, Role, Selection, TokenBody, User, Verbs};
 use crate::paths::{
     CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS,
     is_secret, name_in,
@@ -29,8 +30,8 @@ pub struct Policy {
     resource_groups: BTreeMap<String, Option<Selection>>,
     roles: BTreeMap<String, Option<Role>>,
     tokens: BTreeMap<String, Token>,
-    /// The users that own an instance, by its name.
-    owners: BTreeMap<String, BTreeSet<String>>,
+    /// The users that own an instance, by its name, and when that was written.
+    owners: BTreeMap<String, (Owners, Moment)>,
     passwords: Passwords,
     has_secrets: bool,
     until_sweep: u32,
@@ -45,6 +46,19 @@ pub(crate) struct Known {
     email: String,
     pub(crate) built_in: BTreeSet<BuiltInRole>,
     pub(crate) rules: Vec<Rule>,
+}
+
+impl Known {
+    /// Whether what has that mark, and was written then, belongs to this user and not to an earlier
+    /// one of that name.
+    pub(crate) fn is_one_of(&self, mark: Option<u64>, written: Moment) -> bool {
+        lives::is_one_of(mark, written, self.made)
+    }
+
+    /// By what passwords are known to be this user's: the address, and when the user was made.
+    fn names(&self) -> (&str, Option<u64>) {
+        (&self.email, self.made)
+    }
 }
 
 /// A role, as it concerns one user.
@@ -161,7 +175,8 @@ impl Policy {
             self.until_sweep = self.until_sweep.saturating_sub(1);
         } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
             // Owners that cannot be read are nobody: then the instance is for admins.
-            self.owners.insert(name.to_owned(), parsed::owners(&fields).unwrap_or_default());
+            let owners = parsed::owners(&fields).unwrap_or_default();
+            self.owners.insert(name.to_owned(), (owners, document.updated));
         } else if is_secret(link) {
             self.has_secrets = true;
             if name_in(link, CREDENTIALS).is_some() {
@@ -245,7 +260,7 @@ impl Policy {
             return Err(Unknown::User);
         }
         let Some(session) = &token.session else { return Ok(Arc::clone(user)) };
-        match self.passwords.standing(session, &known.email, now) {
+        match self.passwords.standing(session, known.names(), now) {
             Standing::Counts => Ok(Arc::clone(user)),
             Standing::Over => Err(Unknown::Password),
             Standing::InDoubt => Err(Unknown::PasswordHere(session.clone())),
@@ -254,9 +269,9 @@ impl Policy {
 
     /// How many tokens of a user count.
     pub fn live_tokens_of(&self, user: &str, now: Moment) -> usize {
-        let email = self.users.get(user).map_or("", |known| &known.email);
+        let names = self.users.get(user).map_or(("", None), Known::names);
         let counts =
-            |session: &Session| self.passwords.standing(session, email, now) == Standing::Counts;
+            |session: &Session| self.passwords.standing(session, names, now) == Standing::Counts;
         let own = self.tokens.values().filter(|token| *token.user == *user);
         own.filter(|token| !token.has_expired(now) && token.session.as_deref().is_none_or(counts))
             .count()
@@ -280,9 +295,33 @@ impl Policy {
         self.tokens.get(name).map(|token| &*token.user)
     }
 
-    /// Who owns an instance; `None` for one that belongs to nobody.
-    pub fn owners_of(&self, instance: &str) -> Option<&BTreeSet<String>> {
-        self.owners.get(instance)
+    /// Whether a user is the one of that name to whom something belongs, by its mark, or by when it
+    /// was written (see [`crate::is_one_of`]). Of a user who is not known here that is not known
+    /// either: whoever decides about that user finds out.
+    pub fn is_one_of(&self, user: &str, mark: Option<u64>, written: Moment) -> bool {
+        self.users.get(user).is_none_or(|known| known.is_one_of(mark, written))
+    }
+
+    /// Whether a user owns an instance; `None` for one that belongs to nobody.
+    pub fn owns(&self, user: &str, instance: &str) -> Option<bool> {
+        let (owners, written) = self.owners.get(instance)?;
+        if !owners.users.contains(user) {
+            return Some(false);
+        }
+        let mut marks = owners.marks.iter().filter(|(link, _)| link == user).peekable();
+        Some(match marks.peek() {
+            Some(_) => marks.any(|(_, made)| self.is_one_of(user, Some(*made), *written)),
+            None => self.is_one_of(user, None, *written),
+        })
+    }
+
+    /// Whether a password of that name is this user's, by the address: no user has that name, and
+    /// no other one the address.
+    pub(crate) fn is_address_of(&self, name: &str, user: &str) -> bool {
+        let mut of_address = self.users.iter().filter(|(_, known)| known.email == name);
+        let only = of_address.next().filter(|_| of_address.next().is_none());
+        only.is_some_and(|(link, _)| **link == *user)
+            && !self.users.contains_key(format!("{USERS}/{name}").as_str())
     }
 
     /// The roles that come with the cluster, as far as a user has them.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use protocol::{Document, Moment};
 use serde_json::{Map, Value};
 
+use crate::lives::is_one_of;
+use crate::parsed::USER_MADE;
 use crate::paths::{CREDENTIALS, USERS, name_in};
 use crate::secrets::password_mark;
 
@@ -29,9 +31,29 @@ pub(crate) enum Standing {
     InDoubt,
 }
 
-/// The marks of all passwords, by the links of their documents.
+/// All passwords, by the links of their documents.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Passwords(BTreeMap<String, (String, Moment)>);
+pub(crate) struct Passwords(BTreeMap<String, Password>);
+
+#[derive(Clone, Debug)]
+struct Password {
+    mark: String,
+    expires: Moment,
+    /// When its user was made, and when it was written.
+    user_made: Option<u64>,
+    written: Moment,
+}
+
+impl Password {
+    /// One that has expired is not there any more for a login either, removed or not.
+    fn is_there(&self, now: Moment) -> bool {
+        self.expires.0 == 0 || self.expires > now
+    }
+
+    fn is_of(&self, user_made: Option<u64>) -> bool {
+        is_one_of(self.user_made, self.written, user_made)
+    }
+}
 
 impl Session {
     pub fn user(&self) -> &Arc<str> {
@@ -52,27 +74,37 @@ impl Session {
 
 impl Passwords {
     pub(crate) fn put(&mut self, document: &Document) {
-        let mark = mark_of(&document.body.to_map()).unwrap_or_default();
-        self.0.insert(document.link.clone(), (mark, document.expires));
+        let fields = document.body.to_map();
+        let password = Password {
+            mark: mark_of(&fields).unwrap_or_default(),
+            expires: document.expires,
+            user_made: fields.get(USER_MADE).and_then(Value::as_u64),
+            written: document.updated,
+        };
+        self.0.insert(document.link.clone(), password);
     }
 
     pub(crate) fn remove(&mut self, link: &str) {
         self.0.remove(link);
     }
 
-    /// `email`: of its user. A password has the name of its user; if there is none of that name, it
-    /// may have the user's address for a name.
-    pub(crate) fn standing(&self, session: &Session, email: &str, now: Moment) -> Standing {
+    /// `email`, `made`: of its user. A password has the name of its user; if there is none of that
+    /// name, it may have the user's address for a name. One of an earlier user of that name is
+    /// none.
+    pub(crate) fn standing(
+        &self,
+        session: &Session,
+        (email, made): (&str, Option<u64>),
+        now: Moment,
+    ) -> Standing {
         let password = |name: &str| format!("{CREDENTIALS}/{name}");
         let own = password(name_in(&session.user, USERS).unwrap_or_default());
-        let is_there = |expires: Moment| expires.0 == 0 || expires > now;
-        // One that has expired is not there any more for a login either, removed or not.
-        let has_own = self.0.get(&own).is_some_and(|(_, expires)| is_there(*expires));
+        let has_own = self.0.get(&own).is_some_and(|it| it.is_there(now) && it.is_of(made));
         if session.password != own && (has_own || session.password != password(email)) {
             return Standing::Over;
         }
         match self.0.get(&session.password) {
-            Some((mark, expires)) if *mark == session.mark => match is_there(*expires) {
+            Some(known) if known.mark == session.mark => match known.is_there(now) {
                 true => Standing::Counts,
                 false => Standing::Over,
             },

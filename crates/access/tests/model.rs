@@ -2,13 +2,16 @@
 
 use access::{Guard, Policy, Thing, decide, shown};
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use protocol::{Action, Body, Document, Method, Moment, Principal, Term};
 use query::{Candidate, CompiledQuery};
 use serde_json::{Map, Value, json};
 
 const TEAMS: [&str; 3] = ["red", "green", "blue"];
-const VERBS: [Method; 4] = [Method::Get, Method::Post, Method::Patch, Method::Delete];
+const VERBS: [Method; 5] = [Method::Get, Method::Post, Method::Patch, Method::Delete, Method::Put];
 const BUILT_IN: [&str; 4] = ["admins", "operators", "writers", "readers"];
+/// When all users were made.
+const MADE: u64 = 7;
 const FACTORIES: [&str; 3] = ["/core/examples", "/core/notes", "/shop/orders"];
 
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ enum Means {
     Tenant(usize),
     NotTenant(usize),
     FactoryAndTenant(usize, usize),
+    FactoryOrTenant(usize, usize),
+    Kind,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +42,9 @@ struct World {
     roles: Vec<RoleMade>,
     /// The factory and the tenant.
     documents: Vec<(usize, usize)>,
+    /// Of an instance: the user, and whether it is that user or an earlier one of the name. `None`:
+    /// the instance is nobody's.
+    owners: Option<Vec<(usize, bool)>>,
     order: u64,
 }
 
@@ -46,11 +54,13 @@ fn means() -> impl Strategy<Value = Means> {
         (0..3_usize).prop_map(Means::Tenant),
         (0..3_usize).prop_map(Means::NotTenant),
         (0..3_usize, 0..3_usize).prop_map(|(a, b)| Means::FactoryAndTenant(a, b)),
+        (0..3_usize, 0..3_usize).prop_map(|(a, b)| Means::FactoryOrTenant(a, b)),
+        Just(Means::Kind),
     ]
 }
 
 fn role() -> impl Strategy<Value = RoleMade> {
-    (0..3_usize, 0..3_usize, proptest::collection::vec(0..4_usize, 1..4), any::<bool>())
+    (0..3_usize, 0..3_usize, proptest::collection::vec(0..5_usize, 1..4), any::<bool>())
         .prop_map(|(group, resources, verbs, denies)| RoleMade { group, resources, verbs, denies })
 }
 
@@ -66,14 +76,16 @@ fn world() -> impl Strategy<Value = World> {
         proptest::collection::vec(means(), 3),
         proptest::collection::vec(role(), 0..6),
         proptest::collection::vec((0..3_usize, 0..3_usize), 1..6),
+        proptest::option::of(proptest::collection::vec((0..3_usize, any::<bool>()), 1..3)),
         any::<u64>(),
     )
-        .prop_map(|(users, groups, resources, roles, documents, order)| World {
+        .prop_map(|(users, groups, resources, roles, documents, owners, order)| World {
             users,
             groups,
             resources,
             roles,
             documents,
+            owners,
             order,
         })
 }
@@ -110,6 +122,12 @@ fn query_of(means: &Means) -> Value {
         Means::FactoryAndTenant(a, b) => {
             json!({"booleanClauses": [factory(*a), tenant(*b, "MUST_OCCUR")]})
         }
+        Means::FactoryOrTenant(a, b) => {
+            let mut either = factory(*a);
+            either["occurance"] = "SHOULD_OCCUR".into();
+            json!({"booleanClauses": [either, tenant(*b, "SHOULD_OCCUR")]})
+        }
+        Means::Kind => term("documentKind", "k", "TERM", "MUST_OCCUR"),
     }
 }
 
@@ -132,8 +150,16 @@ impl World {
             let mut links: Vec<String> = named.iter().map(|group| group_link(*group)).collect();
             links.extend(built_in.map(|at| format!("{}/{}", access::USER_GROUPS, BUILT_IN[at])));
             let body = json!({"email": format!("u{n}@x"), "team": TEAMS[*team],
-                "userGroupLinks": links});
+                "madeMicros": MADE, "userGroupLinks": links});
             all.push(document(user_link(n), &body));
+        }
+        if let Some(owners) = &self.owners {
+            let links: Vec<String> = owners.iter().map(|(user, _)| user_link(*user)).collect();
+            let marks = owners.iter().map(|(user, is_present)| {
+                access::owner_made(&user_link(*user), if *is_present { MADE } else { MADE - 1 })
+            });
+            let body = json!({"userLinks": links, "userMarks": marks.collect::<Vec<_>>()});
+            all.push(document(format!("{}/a", access::INSTANCE_OWNERS), &body));
         }
         for (n, team) in self.groups.iter().enumerate() {
             let query = team.map(|team| term("team", TEAMS[team], "TERM", "MUST_OCCUR"));
@@ -169,6 +195,8 @@ impl World {
             Means::Tenant(at) => *at == tenant,
             Means::NotTenant(at) => *at != tenant,
             Means::FactoryAndTenant(a, b) => *a == factory && *b == tenant,
+            Means::FactoryOrTenant(a, b) => *a == factory || *b == tenant,
+            Means::Kind => true,
         };
         let mut allowed = match built_in {
             Some(0 | 2) => true,
@@ -185,6 +213,26 @@ impl World {
             allowed |= concerns;
         }
         allowed
+    }
+
+    /// Whether a user may attach to the instance, which no role of these names.
+    fn may_attach(&self, user: usize) -> bool {
+        let built_in = self.users[user].2;
+        match &self.owners {
+            None => matches!(built_in, Some(0 | 2)),
+            Some(owners) => built_in == Some(0) || owners.contains(&(user, true)),
+        }
+    }
+
+    /// The same with one role that says the opposite, and the document that says so.
+    fn changed(mut self) -> Option<(Self, Document)> {
+        let number = usize::try_from(self.order % 8).expect("it is below 8");
+        let role = self.roles.get_mut(number)?;
+        role.denies = !role.denies;
+        let link = format!("{}/x{number}", access::ROLES);
+        let rules = self.rules();
+        let rule = rules.into_iter().find(|rule| rule.link == link)?;
+        Some((self, rule))
     }
 }
 
@@ -208,36 +256,56 @@ proptest! {
         for rule in shuffled(rules, world.order) {
             one_by_one.put(&rule);
         }
-        for user in 0..world.users.len() {
-            let who = Principal::User(user_link(user).as_str().into());
-            let guard = Guard { is_on: true, policy: whole.clone().into() };
-            let filter = guard.filter(&who).expect("a user sees what a role shows");
-            let all = json!({"query": term("documentSelfLink", "*", "WILDCARD", "MUST_OCCUR")});
-            let all = CompiledQuery::new(&query::parse_specification(&all).unwrap()).unwrap();
-            let query = all.filtered(filter);
-            for (n, document) in world.documents().iter().enumerate() {
-                let candidate = Candidate::from(document);
-                for (verb, method) in VERBS.into_iter().enumerate() {
-                    let expected = world.may(user, verb, world.documents[n]);
-                    let thing = Thing::Document(candidate);
-                    for policy in [&whole, &one_by_one] {
-                        let decision = decide(policy, &who, method, &thing);
-                        prop_assert_eq!(decision.is_allowed, expected, "{:?} {}", decision, user);
-                    }
-                    if verb == 0 {
-                        prop_assert_eq!(query.evaluate(&candidate).is_some(), expected);
-                    }
-                    // Of what is missing nobody learns more than of what is hidden.
-                    let missing = Thing::Missing { link: &document.link, kind: "k" };
-                    let of_missing = decide(&whole, &who, method, &missing);
-                    let every = (0..3).all(|tenant| {
-                        world.may(user, verb, (world.documents[n].0, tenant))
-                    });
-                    prop_assert!(!of_missing.is_allowed || every);
-                }
-            }
+        agrees(&world, &[&whole, &one_by_one])?;
+        if let Some((other, rule)) = world.changed() {
+            one_by_one.put(&rule);
+            agrees(&other, &[&one_by_one])?;
         }
     }
+}
+
+fn agrees(world: &World, policies: &[&Policy]) -> Result<(), TestCaseError> {
+    let whole = policies[0];
+    for user in 0..world.users.len() {
+        let who = Principal::User(user_link(user).as_str().into());
+        let guard = Guard { is_on: true, policy: whole.clone().into() };
+        let filter = guard.filter(&who).expect("a user sees what a role shows");
+        let all = json!({"query": term("documentSelfLink", "*", "WILDCARD", "MUST_OCCUR")});
+        let all = query::parse_specification(&all).expect("a specification");
+        let all = CompiledQuery::new(&all).expect("a query");
+        let query = all.filtered(filter);
+        for (n, document) in world.documents().iter().enumerate() {
+            let candidate = Candidate::from(document);
+            for (verb, method) in VERBS.into_iter().enumerate() {
+                let expected = world.may(user, verb, world.documents[n]);
+                let thing = Thing::Document(candidate);
+                for policy in policies {
+                    let decision = decide(policy, &who, method, &thing);
+                    prop_assert_eq!(decision.is_allowed, expected, "{:?} {}", decision, user);
+                }
+                if verb == 0 {
+                    prop_assert_eq!(query.evaluate(&candidate).is_some(), expected);
+                }
+                // Of what is missing nobody learns more than of what is hidden.
+                let missing = Thing::Missing { link: &document.link, kind: "k" };
+                let of_missing = decide(whole, &who, method, &missing);
+                let every =
+                    (0..3).all(|tenant| world.may(user, verb, (world.documents[n].0, tenant)));
+                prop_assert!(!of_missing.is_allowed || every);
+            }
+        }
+        let attach = Thing::Path("/core/immortals/a/attach");
+        let attaches = decide(whole, &who, Method::Post, &attach).is_allowed;
+        prop_assert_eq!(attaches, world.may_attach(user), "{}", user);
+        // What tells of all of them is for who may read each of them.
+        for (at, factory) in FACTORIES.into_iter().enumerate() {
+            let all = Thing::All { factory, kind: "k" };
+            let sees = decide(whole, &who, Method::Get, &all).is_allowed;
+            let each = (0..3).all(|tenant| world.may(user, 0, (at, tenant)));
+            prop_assert!(!sees || each, "{} {}", user, factory);
+        }
+    }
+    Ok(())
 }
 
 fn one_user(groups: &[&str]) -> Policy {
@@ -607,7 +675,7 @@ fn an_instance_belongs_to_its_owners_and_to_whom_a_role_names() {
     let mut gone = owned(0);
     gone.action = Action::Delete;
     policy.put(&gone);
-    assert_eq!(policy.owners_of("a"), None);
+    assert_eq!(policy.owns(&user_link(0), "a"), None);
 }
 
 #[test]

@@ -53,6 +53,9 @@ pub(crate) async fn nodes(cluster: &Cluster) -> Outcome {
     if let Some(warning) = how_protected(&client).await {
         screen::say(&warning);
     }
+    for warning in others_protected(&client, &group).await {
+        screen::say(&warning);
+    }
     Ok(())
 }
 
@@ -98,6 +101,24 @@ async fn how_protected(client: &Client) -> Option<String> {
     let said = client.get("/readyz").await.ok()?.to_json();
     let security = said["security"].as_str()?;
     security.starts_with("INSECURE").then(|| security.to_owned())
+}
+
+/// The same of the other nodes: each decides by its own flags.
+async fn others_protected(client: &Client, group: &NodeGroupState) -> Vec<String> {
+    let asked: Vec<String> = client.addresses().map(ToString::to_string).collect();
+    let mut warnings = Vec::new();
+    for node in group.nodes.values().filter(|node| node.status != NodeStatus::Unavailable) {
+        let address = node.group_reference.trim_end_matches(node_group::LINK);
+        if asked.iter().any(|it| it == address) {
+            continue;
+        }
+        let Ok(other) = session::stranger_at(address) else { continue };
+        let other = other.reach_within(LOOK_MAX).patience(LOOK_MAX);
+        if let Some(warning) = how_protected(&other).await {
+            warnings.push(format!("{}: {warning}", node.id));
+        }
+    }
+    warnings
 }
 
 /// The nodes that count: whoever is being removed for good does not.

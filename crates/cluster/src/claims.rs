@@ -45,10 +45,25 @@ impl Claims {
         std::mem::replace(&mut self.own, claim) != claim
     }
 
-    /// How many replicas must hold a write before this node acknowledges it.
-    pub fn in_force(&self, links: &Links) -> usize {
+    /// How many replicas must hold a write before this node acknowledges it. `known`: how many
+    /// nodes the directory has, as far as it is applied here.
+    pub fn in_force(&self, links: &Links, known: usize) -> usize {
         let further = links.claims().filter(|claim| claim.reach > self.applied);
-        further.map(|claim| claim.number).max().unwrap_or(0).max(self.own.number)
+        let possible = further.map(|claim| self.possible(claim, known));
+        possible.max().unwrap_or(0).max(self.own.number)
+    }
+
+    /// What of a claim can be true. No quorum is larger than its cluster, and each entry that is
+    /// not applied here lets at most one node in. More is the word of a node that is wrong or lies, and
+    /// no write would ever meet it. The entry that forms the cluster makes many nodes at once.
+    fn possible(&self, claim: &Claim, known: usize) -> usize {
+        let (_, Position(reach)) = claim.reach;
+        let (_, Position(applied)) = self.applied;
+        let more = usize::try_from(reach.saturating_sub(applied)).unwrap_or(usize::MAX);
+        match known {
+            0 => claim.number,
+            known => claim.number.min(known.saturating_add(more)),
+        }
     }
 }
 
@@ -101,10 +116,10 @@ mod tests {
     #[test]
     fn a_claim_that_reaches_further_counts_until_it_is_overtaken() {
         let links = links(&[claim(2, 8, 3)]);
-        assert_eq!(claims(2, (2, 7)).in_force(&links), 3);
-        assert_eq!(claims(2, (2, 8)).in_force(&links), 2, "it is applied here, and was lowered");
-        assert_eq!(claims(2, (3, 5)).in_force(&links), 2, "a later owner went on without it");
-        assert_eq!(claims(3, (2, 9)).in_force(&links), 3);
+        assert_eq!(claims(2, (2, 7)).in_force(&links, 3), 3);
+        assert_eq!(claims(2, (2, 8)).in_force(&links, 3), 2, "it is applied here, and was lowered");
+        assert_eq!(claims(2, (3, 5)).in_force(&links, 3), 2, "a later owner went on without it");
+        assert_eq!(claims(3, (2, 9)).in_force(&links, 3), 3);
     }
 
     /// Here it cannot be told that an immortal keeps the removal from being carried out.
@@ -137,15 +152,25 @@ mod tests {
         let mut links = links(&[claim(2, 8, 3), claim(1, 1, 2)]);
         links.closed(1);
         links.closed(2);
-        assert_eq!(claims(2, (2, 7)).in_force(&links), 3);
+        assert_eq!(claims(2, (2, 7)).in_force(&links, 3), 3);
         links.forget_claims((Term(2), Position(8)));
-        assert_eq!(claims(2, (2, 7)).in_force(&links), 2);
+        assert_eq!(claims(2, (2, 7)).in_force(&links, 3), 2);
+    }
+
+    #[test]
+    fn a_claim_of_more_nodes_than_there_can_be_stops_no_writes() {
+        let links = links(&[claim(2, 8, 99)]);
+        assert_eq!(claims(2, (2, 7)).in_force(&links, 3), 4, "one more may have come");
+        assert_eq!(claims(2, (2, 5)).in_force(&links, 3), 6);
+        let lower = claims(2, (1, 9)).in_force(&links, 3);
+        assert_eq!(lower, 3, "where nothing can have come since");
+        assert_eq!(claims(0, (0, 0)).in_force(&links, 0), 99, "the cluster forms");
     }
 
     #[test]
     fn a_claim_of_a_stranger_does_not_count() {
         let mut links = links(&[claim(2, 8, 3)]);
         links.get_mut(1).expect("it is open").replica = None;
-        assert_eq!(claims(2, (2, 7)).in_force(&links), 2);
+        assert_eq!(claims(2, (2, 7)).in_force(&links, 3), 2);
     }
 }

@@ -8,6 +8,7 @@
 //! | any | it is for another one, or from nobody or ourselves | counted as somebody's vote |
 //! | any | it has no term | taken for a local message, past all checks of the term |
 //! | any | a position or term is too high to be counted on | a panic, or a wrap |
+//! | any | its term is far above ours | terms that nothing can be above any more |
 //! | append | the entries have gaps, or terms out of order | a panic, or a log with gaps |
 //! | append | an entry, or the one before them, has no term | a match beyond the end of the log |
 //! | append | an entry changes members in a way unknown here | replicas with different members |
@@ -31,6 +32,9 @@ use crate::{Durability, Message, MessageKind};
 /// No group lives to see this position or term.
 const NUMBER_MAX: u64 = u64::MAX >> 1;
 
+/// Terms grow by one with each election. No replica falls that far behind the others.
+const TERMS_AHEAD: u64 = 1 << 32;
+
 /// Whether raft-rs can take the message, or why not.
 pub(crate) fn check(
     raft: &Raft<GroupLog>,
@@ -39,7 +43,7 @@ pub(crate) fn check(
     refills: &BTreeMap<ReplicaId, u64>,
 ) -> Result<(), String> {
     check_address(raft.id, message)?;
-    check_numbers(message)?;
+    check_numbers(raft.term, message)?;
     match message.kind {
         MessageKind::Append => check_append(message),
         MessageKind::Heartbeat => check_heartbeat(raft, message),
@@ -65,9 +69,12 @@ fn check_address(me: u64, message: &Message) -> Result<(), String> {
     }
 }
 
-fn check_numbers(message: &Message) -> Result<(), String> {
+fn check_numbers(own: u64, message: &Message) -> Result<(), String> {
     if message.term.0 == 0 {
         return Err("it has no term".to_owned());
+    }
+    if message.term.0.saturating_sub(own) > TERMS_AHEAD && message.term.0 <= NUMBER_MAX {
+        return Err(format!("its term {} is too far above {own} to be true", message.term));
     }
     let terms = [message.term, message.log_term, message.commit_term];
     let positions = [message.index, message.commit, message.reject_hint, message.request_snapshot];

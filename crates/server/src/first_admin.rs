@@ -8,13 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{BuiltInRole, CREDENTIALS, USERS};
+use access::{BuiltInRole, CREDENTIALS, NOBODY_SO_FAR, USER_MADE, USERS};
 use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Method, Request, base64url};
 use serde_json::json;
 
 use crate::ask::ask_as_system;
+use crate::lives;
 use crate::login::Doorkeeper;
+use crate::passwords::Client;
 use crate::principal::fill;
 
 /// The name of the file, ...
@@ -74,7 +76,8 @@ async fn step(keeper: &Doorkeeper, sandbox: &Path, takes_over: bool) -> Step {
     }
     let Some(hash) = new_password(keeper, sandbox).await else { return Step::NotYet };
     let link = format!("{CREDENTIALS}/{NAME}");
-    let body = json!({"documentSelfLink": link, "userEmail": NAME, "privateKey": hash});
+    let body = json!({"documentSelfLink": link, "userEmail": NAME, "privateKey": hash,
+        USER_MADE: NOBODY_SO_FAR});
     let (method, path) =
         if takes_over { (Method::Put, link.as_str()) } else { (Method::Post, CREDENTIALS) };
     let made = ask_as_system(&keeper.inbox, Request::new(method, path).with_json(&body)).await;
@@ -90,8 +93,12 @@ async fn step(keeper: &Doorkeeper, sandbox: &Path, takes_over: bool) -> Step {
     let body = json!({"documentSelfLink": NAME, "email": NAME,
         "userGroupLinks": [BuiltInRole::Admin.group_link()]});
     let user = Request::new(Method::Post, USERS).with_json(&body);
-    match ask_as_system(&keeper.inbox, user).await.status {
-        200..300 => Step::Made,
+    let made = ask_as_system(&keeper.inbox, user).await;
+    match made.status {
+        200..300 => {
+            lives::bind_passwords(&keeper.inbox, &made.to_json()).await;
+            Step::Made
+        }
         409 => Step::Done,
         // The next try takes over what this one has made.
         _ => Step::AnotherDoes,
@@ -103,7 +110,7 @@ async fn new_password(keeper: &Doorkeeper, sandbox: &Path) -> Option<String> {
     let mut secret = [0; 18];
     fill(&mut secret);
     let password = base64url::encode(&secret);
-    let hash = keeper.passwords.hash(password.clone()).await.ok()?;
+    let hash = keeper.passwords.hash(Client::Own, password.clone()).await.ok()?;
     let file = sandbox.join(FILE_BEFORE);
     let write = || {
         // One of an earlier try may be there, and keeps its own permissions.

@@ -1,7 +1,9 @@
 //! What is done with bytes of strangers before anybody knows who they are, for the fuzz targets in
-//! `dev/fuzz`: heads of requests, tokens, and the first bytes of TLS. A panic is a finding.
+//! `dev/fuzz`: heads of requests, tokens, the first bytes of TLS, and what nodes and programs say first. A panic is a finding.
 
-use access::{Jwt, Outsider, Terms};
+use std::time::Instant;
+
+use access::{JoinToken, Jwt, Outsider, Terms};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -10,7 +12,8 @@ use protocol::Moment;
 
 use crate::caller::Caller;
 use crate::framing::Framing;
-use crate::{h2c, http_request, principal};
+use crate::link_secret::{LinkSecret, Said};
+use crate::{gate, h2c, http_request, named_program, principal, web};
 
 /// The head of a request: where it ends, who sends it, what it asks for, whether it wants an
 /// upgrade.
@@ -81,6 +84,40 @@ pub fn client_hello(mut bytes: &[u8]) {
     }
 }
 
+/// What a node says that wants to be let in: before the token in it counts.
+pub fn joining(bytes: &[u8]) {
+    gate::read_wish(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(JoinToken::parse(text));
+    }
+}
+
+/// The headers of another node that is to prove that it has the secret of the links: nobody does so
+/// by chance.
+///
+/// # Panics
+/// When a stranger is welcome.
+pub fn link_proof(bytes: &[u8]) {
+    let secret = LinkSecret::of(b"a secret that is long enough to be one, of 32 bytes");
+    let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
+    let names = secret.answer("").headers.map(|(name, _)| name);
+    let mut headers = HeaderMap::new();
+    for name in names {
+        let value = parts.next().and_then(|part| HeaderValue::from_bytes(part).ok());
+        value.and_then(|value| headers.insert(name, value));
+    }
+    assert!(!matches!(secret.judge(&headers, Instant::now()), Said::Welcome(_)));
+}
+
+/// The path and the first frame of a program that attaches.
+pub fn attaching(bytes: &[u8]) {
+    let (path, frame) = bytes.split_at(bytes.iter().position(|it| *it == b'\n').unwrap_or(0));
+    if let Ok(path) = std::str::from_utf8(path) {
+        web::attached_at(path);
+    }
+    drop(named_program::named_in(Bytes::copy_from_slice(frame)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +183,26 @@ mod tests {
         let token = format!("{}.{}.AAAA", part(br#"{"alg":"ES256","kid":"k"}"#), part(claims));
         let critical = format!("{}.{}.", part(br#"{"alg":"none","crit":["x"]}"#), part(b"{}"));
         run(self::token, &[token.as_bytes(), critical.as_bytes(), b"a.b.c", b"..", b"e30.e30.e30"]);
+    }
+
+    #[test]
+    fn nodes_and_programs_that_are_strangers_end_nothing() {
+        let key = protocol::base64url::encode(&[4; 65]);
+        let wish = format!(
+            "{{\"name\":\"BQUFBQUFBQUFBQUF\",\"secret\":\"AAAA\",\"publicKey\":\"{key}\",\
+             \"nodeId\":\"n2\",\"uri\":\"https://10.0.0.2:8000\"}}"
+        );
+        let text = JoinToken {
+            name: "BQUFBQUFBQUFBQUF".into(),
+            secret: [1; access::SECRET_BYTES],
+            fingerprint: [2; 32],
+            contacts: vec![protocol::Address::parse("https://a:1").unwrap()],
+        };
+        run(joining, &[wish.as_bytes(), text.text().as_bytes(), b"{}", b"amrj_..."]);
+        run(link_proof, &[b"AAAA\nBBBB\nCCCC", b"\n\n", b"AAAA"]);
+        let mut hello = b"/core/immortals/a/attach\n".to_vec();
+        hello.extend_from_slice(&[5, 0, 0, 0, 1, 1, 1, 1, 97]);
+        run(attaching, &[&hello, b"/core/factories/app:x/attach\n", b"\n\x01"]);
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl Host {
         let socket = ProgramSocket::open(maker.sandbox.root(), &ends, closing_seen.clone());
         let metrics = Arc::clone(&ends.metrics);
         protection.follow_files(&handle, &inbox);
-        protection.make_first_admin(&handle, Arc::clone(&keeper), maker.sandbox.root());
+        protection.keep_watch(&handle, Arc::clone(&keeper), &maker.sandbox);
         let front = Front {
             readiness: Readiness::new(Arc::clone(&inbox), protection.shown),
             keeper,

@@ -84,7 +84,7 @@ impl LinkSecret {
         Ok(Self::of(text.as_bytes()))
     }
 
-    fn of(text: &[u8]) -> Self {
+    pub(crate) fn of(text: &[u8]) -> Self {
         // Secrets of any length become a key.
         let mut mac = Blake2sMac::<U32>::new_from_slice(b"amrita link").expect("it is short");
         mac.update(text);

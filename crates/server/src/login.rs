@@ -5,27 +5,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{
-    CAN_I, CREDENTIALS, Event, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE, PASSWORD_LINK,
-    PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
+    CAN_I, CREDENTIALS, Event, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE,
+    PASSWORD_LINK, PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
 };
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
 use node::Resource;
-use protocol::query::{LINK as QUERY_TASKS, Query};
-use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
+use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response, node_group};
 use serde_json::{Map, Value, json};
 use services::Catalogue;
 
-use crate::ask::{ask, ask_as_system, problem_of, user_of};
+use crate::ask::{ask, problem_of, user_of};
 use crate::base64::decode_base64;
 use crate::caller::Caller;
+use crate::fields::{body_of, check_fields, seconds_of, text_of};
 use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
 use crate::in_flight::{InFlight, OneMore};
 use crate::inbox::Inbox;
+use crate::lives;
 use crate::outside::{Outside, Records};
 use crate::owners;
-use crate::passwords::{PASSWORD_BYTES_MAX, Passwords};
+use crate::passwords::{Client, PASSWORD_BYTES_MAX, Passwords};
 use crate::principal::{NewToken, XENON_COOKIE, XENON_TOKEN, new_token};
 use crate::throttle::Throttle;
 use crate::trail::{Asked, Trail, not_recorded};
@@ -181,6 +182,14 @@ impl Doorkeeper {
         }
     }
 
+    /// Records who belongs to the cluster.
+    pub(crate) async fn members_changed(&self, note: &str) {
+        if let Some(trail) = &self.trail {
+            let asked = Asked::at(&Principal::System, (Method::Post, node_group::LINK), None);
+            trail.done(Event::Members, &asked, Principal::System.shown(), (200, note)).await;
+        }
+    }
+
     /// The token whose user is not known so far, if the answer to this request tells that it counts.
     fn proof_of(&self, request: &Request) -> Option<Principal> {
         let is_shown = matches!(&request.principal, Principal::Bearer(it) if !it.name.is_empty());
@@ -247,6 +256,17 @@ impl Doorkeeper {
             self.login(&request, caller).await
         } else if is_write && is_at(&request.path, CREDENTIALS) {
             match self.hash_password(&mut request).await {
+                Ok(()) => Ok(to_http(ask(&self.inbox, request).await)),
+                Err(problem) => Err(problem),
+            }
+        } else if request.method == Method::Post && is_at(&request.path, USERS) {
+            let answer = ask(&self.inbox, request).await;
+            if answer.is_success() {
+                lives::bind_passwords(&self.inbox, &answer.to_json()).await;
+            }
+            Ok(to_http(answer))
+        } else if is_write && is_at(&request.path, INSTANCE_OWNERS) {
+            match lives::mark_owners(&self.inbox, &mut request).await {
                 Ok(()) => Ok(to_http(ask(&self.inbox, request).await)),
                 Err(problem) => Err(problem),
             }
@@ -388,69 +408,55 @@ impl Doorkeeper {
         };
         let seconds = seconds_of(body, "sessionExpirationSeconds")?;
         let seconds = seconds.unwrap_or(SESSION_SECONDS).clamp(1, SESSION_SECONDS_MAX);
-        if let Err(wait) = self.throttle.begin(&name, caller.address, Instant::now()) {
+        let now = Instant::now();
+        let wait = |wait: Duration| {
             let who = "a name with too many wrong passwords".into();
-            return Err(NotIn { who, problem: slow_down(wait) });
-        }
+            NotIn { who, problem: slow_down(wait) }
+        };
+        self.throttle.check(&name, caller.address, now).map_err(wait)?;
         let (user, own) = self.find(&name).await?;
+        // Whoever has a name and an address has one number of attempts, and not two.
+        let link = user.as_ref().and_then(|user| user["documentSelfLink"].as_str());
+        let counted = link.unwrap_or(&name);
+        self.throttle.begin(counted, caller.address, now).map_err(wait)?;
         let hash = own.as_ref().map(|own| own.hash.clone());
-        let is_right = self.passwords.is_right(password, hash).await?;
-        let Some((user, own)) = user.as_ref().zip(own.as_ref()).filter(|_| is_right) else {
-            let who = user.unwrap_or_else(|| NO_NAME.into());
+        let from = Client::at(caller.address);
+        let is_right = self.passwords.is_right(from, password, hash).await?;
+        let Some((link, own)) = link.zip(own.as_ref()).filter(|_| is_right) else {
+            let who = link.unwrap_or(NO_NAME).to_owned();
             let from = caller.address.map(|it| format!(" from {it}")).unwrap_or_default();
             tracing::warn!(target: "amrita", "a login failed: {who}{from}");
             let text = "there is no such user, or the password is another one";
             return Err(NotIn { who, problem: Problem::new(Code::Unauthorized, text) });
         };
-        self.throttle.succeeded(&name, caller.address);
-        let answer = self.session(user, own, seconds).await?;
-        Ok((user.clone(), answer))
+        self.throttle.succeeded(link, caller.address);
+        if let Some(made) = user.as_ref().and_then(lives::made_of).filter(|_| own.is_unbound) {
+            lives::bind(&self.inbox, &own.link, made).await;
+        }
+        let answer = self.session(link, own, seconds).await?;
+        Ok((link.to_owned(), answer))
     }
 
     /// The user of that name or e-mail address, and its password. As many questions are asked for one
     /// who is not there.
-    async fn find(&self, name: &str) -> Result<(Option<String>, Option<Password>), Problem> {
-        let by_name = self.read(&format!("{USERS}/{name}")).await?;
-        let query = json!({"taskInfo": {"isDirect": true}, "querySpec": {
-            "options": ["EXPAND_CONTENT"], "query": Query::equal("email", name)}});
-        let task = Request::new(Method::Post, QUERY_TASKS).with_json(&query);
-        let answer = ask_as_system(&self.inbox, task).await;
-        if !answer.is_success() {
-            return Err(problem_of(&answer));
-        }
-        let mut found = answer.to_json()["results"]["documents"].take();
-        let by_mail = found.as_object_mut().and_then(|documents| {
-            let is_user = |link: &&String| link.starts_with(&format!("{USERS}/"));
-            let link = documents.keys().find(is_user).cloned()?;
-            documents.remove(&link)
-        });
-        let user = by_name.or(by_mail);
-        let text = |field: &str| {
-            let user = user.as_ref()?;
-            user[field].as_str().map(str::to_owned)
-        };
-        let link = text("documentSelfLink");
-        let own = link.as_deref().and_then(|link| access::name_in(link, USERS)).unwrap_or(name);
-        let mail = text("email").unwrap_or_else(|| name.to_owned());
-        let first = self.read(&format!("{CREDENTIALS}/{own}")).await?;
+    async fn find(&self, name: &str) -> Result<(Option<Value>, Option<Password>), Problem> {
+        let user = lives::user_called(&self.inbox, name).await?;
+        let text = |field: &str| user.as_ref()?[field].as_str();
+        let own = text("documentSelfLink").and_then(|link| access::name_in(link, USERS));
+        let first = self.read(&format!("{CREDENTIALS}/{}", own.unwrap_or(name))).await?;
+        let mail = text("email").unwrap_or(name);
         let second = self.read(&format!("{CREDENTIALS}/{mail}")).await?;
-        let credentials = first.or(second).unwrap_or_default();
-        let text = |field: &str| credentials[field].as_str().map(str::to_owned);
+        let is_own = |it: &Value| user.as_ref().is_some_and(|user| lives::is_of(it, user));
+        let mut both = first.into_iter().chain(second);
+        let found = both.find(is_own).unwrap_or_default();
+        let text = |field: &str| found[field].as_str().map(str::to_owned);
         let password = text("documentSelfLink").zip(text("privateKey"));
-        Ok((link, password.map(|(link, hash)| Password { link, hash })))
+        let is_unbound = lives::is_unbound(&found);
+        Ok((user, password.map(|(link, hash)| Password { link, hash, is_unbound })))
     }
 
-    /// A document that may be there.
     async fn read(&self, link: &str) -> Result<Option<Value>, Problem> {
-        if protocol::links::check(link).is_err() {
-            return Ok(None);
-        }
-        let answer = ask_as_system(&self.inbox, Request::get(link)).await;
-        match answer.status {
-            200 => Ok(Some(answer.to_json())),
-            404 => Ok(None),
-            _ => Err(problem_of(&answer)),
-        }
+        lives::read(&self.inbox, link).await
     }
 
     /// Whose the token was is recorded, as nobody knows that afterwards. A token that does not count
@@ -519,7 +525,7 @@ impl Doorkeeper {
         let body = body_of(request)?;
         check_fields(&body, "a node that joins", &JOINING_FIELDS)?;
         let gate = self.gate.as_ref().ok_or_else(no_gate)?;
-        let (answer, subject) = gate.let_in(&self.inbox, &body).await?;
+        let (answer, subject) = gate.let_in(&self.inbox, &body, caller.address).await?;
         if let Some(trail) = &self.trail {
             let note = format!("node {} at {}", subject.node_id, subject.host);
             // It asks again with the same key, and gets a certificate when that can be recorded.
@@ -567,10 +573,10 @@ impl Doorkeeper {
     async fn hash_password(&self, request: &mut Request) -> Result<(), Problem> {
         // Who may not do it costs no hash. The node tells that one why.
         let (who, verb) = (request.principal.clone(), request.method);
-        if self.may(who, verb, &request.path).await.is_err() {
+        let Ok(user) = self.may(who, verb, &request.path).await else {
             request.body = bytes::Bytes::from_static(b"{}");
             return Ok(());
-        }
+        };
         if request.body.is_empty() {
             return Ok(());
         }
@@ -581,11 +587,13 @@ impl Doorkeeper {
             // So they are found again by that name.
             body.entry("documentSelfLink").or_insert(mail);
         }
+        lives::mark_password(&self.inbox, request, &mut body).await?;
         if let Some(password) = body.get("privateKey").filter(|password| !password.is_null()) {
             let Some(password) = password.as_str() else {
                 return Err(Problem::bad_request("privateKey must be a text: the password"));
             };
-            let hash = self.passwords.hash(password.to_owned()).await?;
+            let of = if self.is_on { Client::User(user) } else { Client::Own };
+            let hash = self.passwords.hash(of, password.to_owned()).await?;
             body.insert("privateKey".into(), hash.into());
         }
         request.body = Value::Object(body).to_string().into();
@@ -598,6 +606,8 @@ struct Password {
     /// Of its document.
     link: String,
     hash: String,
+    /// It was set when there was no such user.
+    is_unbound: bool,
 }
 
 /// What a token is for, and by which password it was made.
@@ -622,15 +632,6 @@ fn is_at(path: &str, factory: &str) -> bool {
     path == factory || access::name_in(path, factory).is_some()
 }
 
-fn body_of(request: &Request) -> Result<Map<String, Value>, Problem> {
-    if request.body.is_empty() {
-        return Ok(Map::new());
-    }
-    // The text is not shown: there may be a password in it.
-    serde_json::from_slice(&request.body)
-        .map_err(|_| Problem::new(Code::BadBody, "the body must be a JSON object"))
-}
-
 /// A POST that makes a secret is done each time: the secret is shown once and kept by nobody, so no
 /// key could have the same answer come again. What else would be passed over is refused as well.
 fn check_secret(request: &Request) -> Result<(), Problem> {
@@ -652,35 +653,6 @@ fn check_secret(request: &Request) -> Result<(), Problem> {
     match ignored {
         None => Ok(()),
         Some(what) => Err(Problem::bad_request(format!("a POST of {path} takes no {what}"))),
-    }
-}
-
-/// What would be passed over is refused.
-fn check_fields(body: &Map<String, Value>, of: &str, known: &[&str]) -> Result<(), Problem> {
-    match body.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(unknown) => {
-            let text = format!("{of} has no field '{unknown}'; it has {}", known.join(", "));
-            Err(Problem::new(Code::BadBody, text))
-        }
-    }
-}
-
-fn text_of<'a>(body: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, Problem> {
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Problem::new(Code::BadBody, format!("{name} is a text, not {other}"))),
-    }
-}
-
-fn seconds_of(body: &Map<String, Value>, name: &str) -> Result<Option<u64>, Problem> {
-    let wrong = |other: &Value| {
-        Problem::new(Code::BadBody, format!("{name} is a number of seconds, not {other}"))
-    };
-    match body.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| wrong(value)),
     }
 }
 

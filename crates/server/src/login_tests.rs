@@ -4,8 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{AUDIT, AUDIT_ENDS, CAN_I, JOIN_TOKENS, ROLES, WHO_AM_I};
+use access::{
+    AUDIT, AUDIT_ENDS, CAN_I, CREDENTIALS, JOIN_TOKENS, LOGIN, MADE, ROLES, TOKENS, USER_MADE,
+    WHO_AM_I,
+};
 use hyper::StatusCode;
+use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Bearer, Method, Principal, Request, Response, node_group};
 use serde_json::{Value, json};
 
@@ -14,6 +18,7 @@ use crate::fake_node::{failed, ok, run, with_node};
 use crate::http_answer::Answer;
 use crate::inbox::Inbox;
 use crate::login::Doorkeeper;
+use crate::passwords::Client;
 use crate::trail::Trail;
 
 /// Longer than the last record takes to be written.
@@ -189,4 +194,65 @@ fn a_program_of_another_user_of_the_machine_is_recorded_when_it_is_refused() {
     assert_eq!((field("event"), &record["status"]), ("refused", &json!(403)));
     assert_eq!((field("who"), field("address")), ("user 1001 of this machine", "127.0.0.1"));
     assert!(field("note").contains("1500") && field("link") == "/core/immortals", "{record}");
+}
+
+/// Tries to log in, one after the other, with a name and a password in Base64. Jane was made at 9,
+/// and her password says that its user was made then.
+fn logins(password: &str, mark: u64, basics: &[&str]) -> (Vec<u16>, Vec<Asked>) {
+    run(async {
+        let inbox = Arc::new(Inbox::new(Arc::default()));
+        let keeper = Doorkeeper::new(Arc::clone(&inbox), false, None, None);
+        let hash = keeper.passwords.hash(Client::Own, password.to_owned()).await.unwrap();
+        let own = format!("{CREDENTIALS}/jane");
+        let key = json!({"documentSelfLink": own, "privateKey": hash, USER_MADE: mark,
+            "documentUpdateTimeMicros": 1});
+        let jane = json!({"documentSelfLink": JANE, "email": "j@x", MADE: 9});
+        let node = |request: &Request| match (request.method, request.path.as_str()) {
+            (Method::Get, JANE) => ok(&jane),
+            (Method::Post, QUERY_TASKS) => {
+                let asks = String::from_utf8_lossy(&request.body).contains("j@x");
+                let found = if asks { json!({JANE: jane}) } else { json!({}) };
+                ok(&json!({"results": {"documents": found}}))
+            }
+            (Method::Get | Method::Patch, path) if path == own => ok(&key),
+            (Method::Post, TOKENS) => ok(&json!({"documentExpirationTimeMicros": 5})),
+            _ => failed(404, "notApplied"),
+        };
+        let work = async {
+            let mut answers = Vec::new();
+            for basic in basics {
+                let basic = Some((*basic).to_owned());
+                let caller = Caller { address: None, basic, foreign: None };
+                let login = Request::new(Method::Post, LOGIN).with_json(&json!({}));
+                answers.push(keeper.take(login, &caller).await.status().as_u16());
+            }
+            answers
+        };
+        let (answers, asked) = with_node(&inbox, node, work).await;
+        let body = |request: &Request| serde_json::from_slice(&request.body).unwrap_or_default();
+        let asked = asked.iter().map(|it| (it.method, it.path.clone(), body(it))).collect();
+        (answers, asked)
+    })
+}
+
+const BY_NAME: &str = "amFuZTpyaWdodCBwYXNzd29yZA==";
+const BY_MAIL: &str = "akB4OnJpZ2h0IHBhc3N3b3Jk";
+
+#[test]
+fn a_password_of_an_earlier_user_of_that_name_logs_nobody_in() {
+    for (mark, status) in [(9, 200), (5, 401), (access::NOBODY_SO_FAR, 200)] {
+        let (answers, asked) = logins("right password", mark, &[BY_NAME]);
+        assert_eq!(answers, [status], "{mark}");
+        // It was set when there was no jane: from now on it is this one's.
+        let bound = asked.iter().find(|(verb, _, _)| *verb == Method::Patch);
+        let expected = (mark == access::NOBODY_SO_FAR).then(|| json!({USER_MADE: 9}));
+        assert_eq!(bound.map(|(_, _, body)| body.clone()), expected, "{mark}");
+    }
+}
+
+#[test]
+fn one_user_has_one_number_of_attempts_by_whatever_name() {
+    let tries = [BY_NAME, BY_MAIL, BY_NAME, BY_MAIL, BY_NAME, BY_MAIL];
+    let (answers, _) = logins("another password", 9, &tries);
+    assert_eq!(answers, [401, 401, 401, 401, 429, 429]);
 }

@@ -91,6 +91,12 @@ async fn first_frame(
     }
 }
 
+/// Whom the beginning of a connection names, for the fuzz targets.
+pub(crate) fn named_in(bytes: Bytes) -> Option<String> {
+    let mut rest = bytes;
+    take_frame(&mut rest, HELLO_BYTES_MAX).ok().flatten().and_then(named)
+}
+
 /// Whom a first frame names. No instance has the name of a definition, as no name has a slash.
 fn named(frame: Bytes) -> Option<String> {
     if frame.first() == Some(&SERVE) {

@@ -21,6 +21,7 @@ use crate::issuer_keys::IssuerKeys;
 use crate::jwks::Keys;
 use crate::jwt_settings::OutsideIssuer;
 use crate::own_tls::moment;
+use crate::shares::{Place, Shares};
 use crate::trail::{Asked, Trail, not_recorded};
 
 /// How many signatures are checked at a time.
@@ -54,8 +55,8 @@ pub(crate) struct Outside {
     running: Semaphore,
     waiting: Semaphore,
     waiting_for_keys: Semaphore,
-    /// How many checks each network has under way; nothing for none.
-    of_each: Mutex<HashMap<IpAddr, usize>>,
+    /// Of each network.
+    of_each: Shares<IpAddr>,
 }
 
 /// Where it is recorded which rights the issuer's word gives and takes, and from where it came.
@@ -75,24 +76,6 @@ struct Taken {
     count: u64,
 }
 
-/// Held by a check as long as it is under way.
-struct PlaceOfOne<'a> {
-    of_each: &'a Mutex<HashMap<IpAddr, usize>>,
-    network: IpAddr,
-}
-
-impl Drop for PlaceOfOne<'_> {
-    fn drop(&mut self) {
-        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = of_each.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                of_each.remove(&self.network);
-            }
-        }
-    }
-}
-
 struct Holder {
     user: Arc<str>,
     until: Moment,
@@ -109,7 +92,7 @@ impl Outside {
             running: Semaphore::new(CHECKS_MAX),
             waiting: Semaphore::new(CHECKS_MAX + CHECKS_WAITING_MAX),
             waiting_for_keys: Semaphore::new(KEYS_WAITING_MAX),
-            of_each: Mutex::default(),
+            of_each: Shares::of(CHECKS_OF_ONE_MAX),
         })
     }
 
@@ -150,18 +133,13 @@ impl Outside {
     }
 
     /// A place for a check of this address, until the drop.
-    fn place_of(&self, address: Option<IpAddr>) -> Result<Option<PlaceOfOne<'_>>, Problem> {
+    fn place_of(&self, address: Option<IpAddr>) -> Result<Option<Place<'_, IpAddr>>, Problem> {
         let Some(network) = address.map(network_of).filter(|it| !it.is_loopback()) else {
             return Ok(None);
         };
-        let mut of_each = self.of_each.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = of_each.entry(network).or_default();
-        if *count >= CHECKS_OF_ONE_MAX {
-            let text = "too many tokens from your network are being checked; try again";
-            return Err(Problem::new(Code::Busy, text));
-        }
-        *count += 1;
-        Ok(Some(PlaceOfOne { of_each: &self.of_each, network }))
+        let text = "too many tokens from your network are being checked; try again";
+        let place = self.of_each.take(network);
+        place.map(Some).ok_or_else(|| Problem::new(Code::Busy, text))
     }
 
     /// Whether the issuer has signed it, and with which keys that was found out.
@@ -382,7 +360,6 @@ mod tests {
         assert!(of("192.0.2.2").is_ok(), "another network");
         drop(held);
         assert!(of("192.0.2.1").is_ok());
-        assert!(outside.of_each.lock().unwrap().is_empty(), "nothing is left of those who went");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::ask::{ask, ask_as_system, user_of};
 use crate::inbox::Inbox;
+use crate::lives;
 
 /// Where AMBROSIA's bindings erase a replica, and with the last one the instance.
 const BLOBS: &str = "/core/ambrosia/cra/AmbrosiaBinaries";
@@ -50,7 +51,10 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
         return if may_change { ask(inbox, request).await } else { others(name) };
     }
     let link = format!("{INSTANCE_OWNERS}/{name}");
-    let owners = json!({"documentSelfLink": link, "userLinks": [user]});
+    let owners = match lives::owners_of(inbox, name, &user).await {
+        Ok(owners) => owners,
+        Err(problem) => return problem.with_outcome(Outcome::NotApplied).into(),
+    };
     let make = Request::new(Method::Post, INSTANCE_OWNERS).with_json(&owners);
     let mut made = ask_as_system(inbox, make).await;
     let is_new = made.is_success();
@@ -173,7 +177,7 @@ mod tests {
 
     const JANE: &str = "/core/authz/users/jane";
 
-    /// What of a registration reached the node, but for the questions who asks and what she may.
+    /// What of a registration reached the node, but for the questions who she is and what she may.
     fn registered(name: &str, look: Option<Response>) -> (Response, Vec<(Method, String, String)>) {
         let body = json!({ "name": name });
         let user = Principal::User(JANE.into());
@@ -184,13 +188,15 @@ mod tests {
             let node = |request: &Request| match (request.method, request.path.as_str()) {
                 (_, access::WHO_AM_I) => ok(&json!({"isLoggedIn": true, "userLink": JANE})),
                 (_, access::CAN_I) => ok(&json!({"isAllowed": false})),
+                (Method::Get, JANE) => ok(&json!({access::MADE: 5})),
                 (Method::Post, INSTANCES | INSTANCE_OWNERS) => ok(&json!({})),
                 (Method::Get, _) => look.lock().unwrap().take(),
                 _ => failed(400, "notApplied"),
             };
             with_node(&inbox, node, answer(&inbox, request)).await
         });
-        let is_question = |it: &&Request| [access::WHO_AM_I, access::CAN_I].contains(&&*it.path);
+        let questions = [access::WHO_AM_I, access::CAN_I, JANE];
+        let is_question = |it: &&Request| questions.contains(&&*it.path);
         let of = |it: &Request| (it.method, it.path.clone(), it.query.clone());
         (answer, asked.iter().filter(|it| !is_question(it)).map(of).collect())
     }

@@ -18,6 +18,7 @@ use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
 use crate::named_program::{self, HELLO_MAX};
 use crate::program::{Portion, Program, Wire};
+use crate::standing_right::{LOOK_AGAIN, StandingRight};
 
 /// The protocol of the upgrade on the node's port.
 pub(crate) const PROTOCOL: &str = "amrita-immortal";
@@ -88,14 +89,19 @@ impl Ends {
         fits(programs, PROGRAMS_MAX) && fits(all, self.places)
     }
 
-    /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread.
+    /// Takes over a connection that was accepted elsewhere, and lets it live on the node's thread,
+    /// as long as whoever has it may. `only`: what it was let in as.
     pub(crate) fn adopt_program(
         &self,
         upgraded: Upgraded,
         stop: watch::Receiver<()>,
-        only: Option<String>,
+        only: Option<(String, StandingRight)>,
     ) -> io::Result<()> {
         let (socket, already_read) = dial::socket_of_client(upgraded)?;
+        let (only, stop) = match only {
+            None => (None, stop),
+            Some((only, right)) => (Some(only), right.watch(stop, LOOK_AGAIN)),
+        };
         let ends = self.clone();
         self.runtime.spawn(async move {
             match TcpStream::from_std(socket) {

@@ -1,6 +1,5 @@
 //! How a node is protected: what its settings say, and what follows from that for its parts.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +16,7 @@ use crate::own_tls::{OwnTls, moment};
 use crate::sandbox::Sandbox;
 use crate::tls::{self, Files, Tls};
 use crate::trail::Trail;
-use crate::{Config, Failure, first_admin, joining, renewal};
+use crate::{Config, Failure, first_admin, joining, renewal, roll_call};
 
 pub(crate) struct Protection {
     demands_login: bool,
@@ -131,14 +130,12 @@ impl Protection {
     }
 
     /// Where clients must log in, somebody must be able to.
-    pub(crate) fn make_first_admin(
-        &self,
-        runtime: &Handle,
-        keeper: Arc<Doorkeeper>,
-        sandbox: &Path,
-    ) {
+    /// Makes the first admin, and has the audit trail say who belongs to the cluster.
+    pub(crate) fn keep_watch(&self, runtime: &Handle, keeper: Arc<Doorkeeper>, sandbox: &Sandbox) {
         if self.demands_login {
-            let sandbox = sandbox.to_owned();
+            let node_id = sandbox.identity().node_id.clone();
+            runtime.spawn(roll_call::keep(Arc::clone(&keeper), node_id));
+            let sandbox = sandbox.root().to_owned();
             runtime.spawn(async move { first_admin::make(keeper, &sandbox).await });
         }
     }

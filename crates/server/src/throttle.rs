@@ -44,6 +44,19 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
+    /// Whether an attempt may begin, as far as is known before anything is asked.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub(crate) fn check(
+        &self,
+        user: &str,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        must_wait(&self.lock(), &all(user, address), now)
+    }
+
     /// An attempt begins. It counts as wrong until [`Throttle::succeeded`] says otherwise, so that
     /// many at a time are no way round the wait.
     ///
@@ -57,10 +70,7 @@ impl Throttle {
     ) -> Result<(), Duration> {
         let mut failures = self.lock();
         let who = all(user, address);
-        let waits = who.iter().filter_map(|who| failures.get(who));
-        if let Some(until) = waits.map(|known| known.until).filter(|until| *until > now).max() {
-            return Err(until - now);
-        }
+        must_wait(&failures, &who, now)?;
         if failures.len() + who.len() > REMEMBERED_MAX {
             forget(&mut failures, now);
         }
@@ -92,6 +102,15 @@ impl Throttle {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Who, Failures>> {
         self.failures.lock().expect("no one panics while counting failures")
     }
+}
+
+fn must_wait(
+    failures: &BTreeMap<Who, Failures>,
+    who: &[Who],
+    now: Instant,
+) -> Result<(), Duration> {
+    let waits = who.iter().filter_map(|who| failures.get(who)).map(|known| known.until);
+    waits.filter(|until| *until > now).max().map_or(Ok(()), |until| Err(until - now))
 }
 
 fn all(user: &str, address: Option<IpAddr>) -> Vec<Who> {

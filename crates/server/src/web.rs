@@ -39,6 +39,7 @@ use crate::principal;
 use crate::programs;
 use crate::readiness::Readiness;
 use crate::served::Served;
+use crate::standing_right::StandingRight;
 use crate::tls::Within;
 
 /// How long to wait when no connection can be accepted (too many open files).
@@ -353,7 +354,8 @@ impl Front {
             (Own::Attach, Some(Needs::Right)) => {
                 let path = asked.path.clone();
                 let post = (Method::Post, path.as_str());
-                self.permitted(request, place, post, |request| self.attach(request, &path)).await
+                let attach = |request| self.attach(request, &path, place);
+                self.permitted(request, place, post, attach).await
             }
             _ => {
                 let text = "nothing says who may do this here, so nobody may";
@@ -509,7 +511,7 @@ impl Front {
 
     /// A program wants to attach to an instance or to serve a kind: which one, its first frame
     /// says.
-    fn attach(&self, request: hyper::Request<Incoming>, path: &str) -> Answer {
+    fn attach(&self, request: hyper::Request<Incoming>, path: &str, place: &Place) -> Answer {
         let asked = text(request.headers(), &header::UPGRADE).unwrap_or_default();
         let protocol = match instance_at(path) {
             Some(_) => programs::PROTOCOL,
@@ -530,8 +532,17 @@ impl Front {
             return http_answer::problem(Problem::new(Code::Busy, message));
         }
         // The right is to this one, so the program must be this one.
-        let named = instance_at(path).or_else(|| kind_at(path)).unwrap_or_default();
-        let only = self.keeper.is_on.then(|| named.to_owned());
+        let named = attached_at(path).unwrap_or_default();
+        let only = match principal::of(request.headers()) {
+            Ok(principal) if self.keeper.is_on => {
+                let keeper = Arc::clone(&self.keeper);
+                let caller = Caller::of(request.headers(), place.address);
+                let (verb, path) = (Method::Post, path.to_owned());
+                Some((named.to_owned(), StandingRight { keeper, principal, verb, path, caller }))
+            }
+            Ok(_) => None,
+            Err(problem) => return http_answer::problem(problem),
+        };
         self.upgrade(request, protocol, move |ends, upgraded, closing| {
             ends.adopt_program(upgraded, closing, only)
         })
@@ -674,6 +685,11 @@ fn own(verb: &Verb, path: &str, headers: &HeaderMap) -> Option<Own> {
 fn instance_at(path: &str) -> Option<&str> {
     let name = access::name_in(path, access::INSTANCES)?.strip_suffix("/attach")?;
     (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// What a program wants to be at this path, for the fuzz targets.
+pub(crate) fn attached_at(path: &str) -> Option<&str> {
+    instance_at(path).or_else(|| kind_at(path))
 }
 
 /// The definition of the kind that programs serve at this path: `/core/factories/KIND` of

@@ -28,6 +28,8 @@ pub struct Invocation {
     /// Another owner may have begun it and been stopped by it.
     pub is_resent: bool,
     pub(crate) work: Work,
+    /// When the user who asks was made, if that is known.
+    pub(crate) user_made: Option<u64>,
     /// What the program outside has said, if it was asked.
     pub(crate) said: Option<Said>,
 }
@@ -87,6 +89,8 @@ pub(crate) enum Verdict {
     Refused(Problem),
     /// Nothing is written, because of the state as it is.
     AsItIs(Response),
+    /// Nothing is written, and the answer is the document as it is.
+    Shown(Arc<Document>),
     /// A task's next calls; nothing is written.
     Calls(Calls),
     /// A task's step that came too late: the task has ended or is gone.

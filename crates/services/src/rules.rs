@@ -1,8 +1,8 @@
 //! The documents of the rules ([`access`]) as services: what cannot be read as a rule is refused.
 
 use access::{
-    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, MADE, PASSWORD_LINK,
-    PASSWORD_MARK, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USER_MADE, USERS,
+    AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, MADE, OWNERS_MADE,
+    PASSWORD_LINK, PASSWORD_MARK, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USER_MADE, USERS,
 };
 use protocol::Problem;
 use serde_json::{Map, Value, json};
@@ -15,6 +15,9 @@ const HASH_BEGINNING: &str = "$argon2id$";
 /// Xenon's request to add a clause to the query of a group, or to take one out.
 const PATCH_QUERY: &str = "com:vmware:xenon:services:common:ResourceGroupService:PatchQueryRequest";
 
+/// A field of Xenon's roles.
+const PRIORITY: &str = "priority";
+
 type Check = fn(&Map<String, Value>) -> Result<(), Problem>;
 type CheckChange = fn(&Map<String, Value>, &Map<String, Value>) -> Result<(), Problem>;
 
@@ -26,23 +29,40 @@ pub(crate) struct Rules {
     check_change: CheckChange,
     /// The field that says when the document was made, if there is one.
     made: Option<&'static str>,
+    /// People write them: a name that says nothing is a mistake, and is refused.
+    names: Names,
+}
+
+/// Which fields there may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// Those of the spec.
+    Known,
+    /// The same, and what roles of Xenon have and never use.
+    KnownOrPriority,
+    /// Whatever a newer release writes there: nobody else does.
+    Any,
 }
 
 pub(crate) fn all() -> [Rules; 11] {
-    let rules = |spec, check| Rules { spec, check, check_change: |_, _| Ok(()), made: None };
+    let rules = |spec, check| {
+        let (check_change, names) = (|_: &_, _: &_| Ok(()), Names::Known);
+        Rules { spec, check, check_change, made: None, names }
+    };
+    let own = |spec, check| Rules { names: Names::Any, ..rules(spec, check) };
     [
         Rules { made: Some(MADE), ..rules(user as fn() -> Spec, access::check_user as Check) },
         rules(user_group, access::check_user_group),
         rules(resource_group, access::check_resource_group),
-        rules(role, access::check_role),
+        Rules { names: Names::KnownOrPriority, ..rules(role, access::check_role) },
         rules(credentials, check_credentials),
-        rules(token, access::check_token),
-        rules(authority, access::check_authority),
-        rules(audit, access::check_audit_record),
+        own(token, access::check_token),
+        own(authority, access::check_authority),
+        own(audit, access::check_audit_record),
         rules(instance_owners, access::check_owners),
         Rules {
             check_change: access::check_audit_goes_on,
-            ..rules(audit_end, access::check_audit_end)
+            ..own(audit_end, access::check_audit_end)
         },
         Rules { check_change: access::check_use, ..rules(join_token, access::check_join_token) },
     ]
@@ -106,6 +126,10 @@ fn credentials() -> Spec {
         .about("The password of a user of the same name. It is stored as a hash that nobody reads.")
         .field(text("userEmail"))
         .field(text("privateKey").required().about("The password; never shown."))
+        .field(
+            Field::new(USER_MADE, FieldType::Long)
+                .about("When its user was made: of another one of that name it is no password."),
+        )
         .retention(1, 1)
 }
 
@@ -152,6 +176,10 @@ fn instance_owners() -> Spec {
             "Whose the instance of this name is: who registers it, until that one says otherwise.",
         )
         .field(links("userLinks").required().about("At least one user."))
+        .field(
+            links(OWNERS_MADE)
+                .about("When each was made: another one of that name does not own it."),
+        )
 }
 
 fn audit() -> Spec {
@@ -195,6 +223,39 @@ fn check_credentials(fields: &Map<String, Value>) -> Result<(), Problem> {
 }
 
 impl Rules {
+    /// What is passed over in a rule may be the word that forbids: `Policy` for `policy` would make
+    /// a role that allows of one that is to deny.
+    fn check_names(&self, fields: &mut Map<String, Value>) -> Result<(), Problem> {
+        if self.names == Names::Any {
+            return Ok(());
+        }
+        if self.names == Names::KnownOrPriority
+            && fields.get(PRIORITY).is_some_and(|it| !it.is_null())
+        {
+            // Xenon keeps it and never asks for it; typed clients of Xenon send a 0.
+            let priority = fields.remove(PRIORITY).unwrap_or_default();
+            if priority.as_f64() != Some(0.0) {
+                return Err(Problem::bad_request(format!(
+                    "{PRIORITY} is {priority}: roles have no order here, and one that denies wins \
+                     over all that allow; leave it out"
+                )));
+            }
+        }
+        let spec = (self.spec)();
+        let mut said = fields.iter().filter(|(_, value)| !value.is_null());
+        match said.find(|(name, _)| spec.field_named(name).is_none()) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let known: Vec<&str> = spec.fields.iter().map(|field| &*field.name).collect();
+                Err(Problem::bad_body(format!(
+                    "documents of {} have no field '{name}'; they have {}",
+                    spec.factory,
+                    known.join(", ")
+                )))
+            }
+        }
+    }
+
     fn check_made(
         &self,
         current: &Map<String, Value>,
@@ -217,6 +278,7 @@ impl Service for Rules {
     }
 
     fn create(&self, context: &mut Context<'_>, state: &mut Self::State) -> Result<(), Problem> {
+        self.check_names(state)?;
         if let Some(made) = self.made
             && state.insert(made.to_owned(), context.now.0.into()).is_some()
         {
@@ -233,6 +295,7 @@ impl Service for Rules {
         current: &Self::State,
         mut new: Self::State,
     ) -> Result<Self::State, Problem> {
+        self.check_names(&mut new)?;
         if let Some((made, at)) = self.made.and_then(|made| Some((made, current.get(made)?))) {
             new.entry(made).or_insert_with(|| at.clone());
         }
@@ -250,7 +313,13 @@ impl Service for Rules {
     ) -> Result<Self::State, Problem> {
         let new = match patch.kind.as_deref() {
             Some(PATCH_QUERY) => with_clause(current, &patch.fields)?,
-            _ => context.merge(current, patch)?,
+            // Those name their fields one level down, and the merge looks at them.
+            Some(_) => context.merge(current, patch)?,
+            None => {
+                let mut patch = patch.clone();
+                self.check_names(&mut patch.fields)?;
+                context.merge(current, &patch)?
+            }
         };
         self.check_made(current, &new)?;
         (self.check)(&new)?;
@@ -266,7 +335,18 @@ fn with_clause(
 ) -> Result<Map<String, Value>, Problem> {
     let clause = patch.get("clause").filter(|clause| clause.is_object());
     let clause = clause.ok_or_else(|| Problem::bad_request("clause is missing: a query"))?;
-    let removes = patch.get("removeClause").and_then(Value::as_bool).unwrap_or(false);
+    let known = ["clause", "removeClause"];
+    if let Some(name) = patch.keys().find(|name| !known.contains(&name.as_str())) {
+        let text = format!("such a PATCH has no field '{name}'; it has {}", known.join(", "));
+        return Err(Problem::bad_body(text));
+    }
+    let removes = match patch.get("removeClause") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(removes)) => *removes,
+        Some(other) => {
+            return Err(Problem::bad_body(format!("removeClause is true or false, not {other}")));
+        }
+    };
     let mut new = current.clone();
     let query = new.entry("query").or_insert_with(|| json!({}));
     if query["booleanClauses"].as_array().is_none_or(Vec::is_empty) {

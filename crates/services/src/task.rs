@@ -38,6 +38,10 @@ pub(crate) struct TaskInfo {
     /// How many of the requests that undo it are answered, while there are more of them.
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) undone: usize,
+    /// When the user who has made it was made: with the rights of another one of that name it does
+    /// nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) author_made_micros: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
@@ -142,6 +146,14 @@ impl TaskInfo {
         self.duration_micros = self.start_time_micros.map(|start| now.0.saturating_sub(start));
     }
 
+    /// A new task, with when its maker was made.
+    pub(crate) fn with_author(body: &Body, made: u64) -> Body {
+        let mut fields = body.to_map();
+        let info = Self { author_made_micros: Some(made), ..Self::of_fields(&fields) };
+        info.put_in(&mut fields);
+        Body::from_map(fields)
+    }
+
     pub(crate) fn put_in(&self, fields: &mut Map<String, Value>) {
         let info = serde_json::to_value(self).expect("plain fields can be written");
         fields.insert(INFO.into(), info);
@@ -180,7 +192,7 @@ fn name(stage: TaskStage) -> &'static str {
 }
 
 /// All that `taskInfo` may have: Xenon's own fields, and those of [`TaskInfo`] that it shows.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     "stage",
     "isDirect",
     "failure",
@@ -189,6 +201,7 @@ const KNOWN: [&str; 9] = [
     "stepTimeMicros",
     "undoing",
     "undone",
+    "authorMadeMicros",
     "kind",
 ];
 
@@ -209,6 +222,7 @@ struct Asked {
     step_time_micros: Option<u64>,
     undoing: Option<bool>,
     undone: Option<usize>,
+    author_made_micros: Option<u64>,
 }
 
 impl Asked {
@@ -225,6 +239,7 @@ impl Asked {
             ("stepTimeMicros", self.step_time_micros <= info.step_time_micros),
             ("undoing", self.undoing.is_none_or(|it| !it || it == info.undoing)),
             ("undone", self.undone.is_none_or(|it| it <= info.undone)),
+            ("authorMadeMicros", time(self.author_made_micros, info.author_made_micros)),
         ];
         match is_so.into_iter().find(|(_, is_so)| !is_so) {
             None => Ok(()),

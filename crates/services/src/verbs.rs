@@ -133,7 +133,7 @@ impl Job<'_> {
                 return Err(self.already_exists());
             }
             if self.spec.is_task {
-                return Ok(Verdict::AsItIs(self.shown(current)));
+                return Ok(Verdict::Shown(Arc::new(current.clone())));
             }
             return self.put(request, incoming);
         }
@@ -148,7 +148,10 @@ impl Job<'_> {
                 other => return Ok(self.not_written(other)),
             }
         } else {
-            let body = self.handlers.create(&mut context, incoming.fields)?;
+            let mut body = self.handlers.create(&mut context, incoming.fields)?;
+            if let Some(made) = self.invocation.user_made.filter(|_| self.spec.is_task) {
+                body = TaskInfo::with_author(&body, made);
+            }
             digits::kept(body, &request.body, None)
         };
         let status = if self.spec.is_task { 202 } else { 200 };
@@ -272,7 +275,7 @@ impl Job<'_> {
     fn not_written(&self, heard: Heard) -> Verdict {
         match (heard, self.live()) {
             (Heard::Verdict(verdict), _) => verdict,
-            (_, Some(current)) => Verdict::AsItIs(self.shown(current)),
+            (_, Some(current)) => Verdict::Shown(Arc::new(current.clone())),
             (_, None) => Verdict::AsItIs(empty()),
         }
     }
@@ -374,10 +377,6 @@ impl Job<'_> {
         let current = self.live().map(Document::etag);
         let held = request.conditions.check(current.as_deref(), request.method.is_write());
         held.map_err(|header| unmet(&self.invocation.link, &header, current.as_deref()))
-    }
-
-    fn shown(&self, document: &Document) -> Response {
-        Response::document(200, document, &self.invocation.node_id)
     }
 
     fn expiration(&self) -> Moment {

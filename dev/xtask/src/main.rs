@@ -40,6 +40,9 @@ cargo xtask <chore>
 /// How many short seeds of the simulation belong to every test run.
 const SEEDS: &str = "200";
 
+/// What a test says that could not be tried on this machine.
+const LEFT_OUT: &str = "left out: ";
+
 /// And of those in which only ways round are left: as many as it takes to reach the rare paths.
 const SEEDS_OF_DETOURS: &str = "100";
 
@@ -93,16 +96,17 @@ fn test(arguments: &[String]) -> Result<(), String> {
         &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
     )
     .run()?;
-    let mut told = Told::default();
+    let (mut told, mut left_out) = (Told::default(), Vec::new());
     let tests = Step::new("tests", &["test", "--workspace", "--locked", "--no-fail-fast"])
         .run_and_see(&mut |line| {
             say(line);
             told.hear(line);
+            left_out.extend(line.find(LEFT_OUT).map(|at| line[at..].to_owned()));
         });
     say("\nclosing lines of the tests:");
     told.closing_lines().for_each(|line| say(&line));
     tests?;
-    let left_out = sdks::test()?;
+    left_out.extend(sdks::test()?);
     if !quick {
         Step::new("simulation", &sim(&["--seeds", SEEDS])).run()?;
         let detours = ["--seeds", SEEDS_OF_DETOURS, "--scenario", "detours"];

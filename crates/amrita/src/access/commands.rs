@@ -188,9 +188,7 @@ async fn change_password(
         }
         None => None,
     };
-    let body = json!({"privateKey": password});
-    let link = format!("{CREDENTIALS}/{name}");
-    let answer = client.patch(&link, &body).await.map_err(|error| unreachable(&error))?;
+    let answer = set_password(client, name, password).await?;
     let mut sentence = format!(
         "The password of {name} is another one now, and whoever was logged in as {name} is not any \
          more."
@@ -203,6 +201,26 @@ async fn change_password(
         sentence.push_str(" You are, by the new one.");
     }
     screen::done(&answer, cluster.json, &sentence)
+}
+
+/// The password's document has the name of its user, or else the user's address for a name, as
+/// Xenon's clients make it.
+async fn set_password(client: &Client, name: &str, password: &str) -> Result<Response, Trouble> {
+    const NOT_THERE: u16 = 404;
+    let body = json!({"privateKey": password});
+    let by_name = client.patch(&format!("{CREDENTIALS}/{name}"), &body).await;
+    let by_name = by_name.map_err(|error| unreachable(&error))?;
+    if by_name.status != NOT_THERE {
+        return Ok(by_name);
+    }
+    let user = client.get(&format!("{USERS}/{name}")).await.map_err(|error| unreachable(&error))?;
+    match user.to_json()["email"].as_str().filter(|email| user.is_success() && *email != name) {
+        None => Ok(by_name),
+        Some(email) => {
+            let by_mail = client.patch(&format!("{CREDENTIALS}/{email}"), &body).await;
+            by_mail.map_err(|error| unreachable(&error))
+        }
+    }
 }
 
 pub(crate) async fn run_token(cluster: &Cluster, command: &TokenCommand) -> Outcome {

@@ -103,6 +103,12 @@ pub(super) fn stranger<A: AsRef<str>>(
     }
 }
 
+/// The same of one more node of a cluster, for what every node tells everybody.
+pub(crate) fn stranger_at(address: &str) -> Result<Client, Trouble> {
+    let address = [address.to_owned()];
+    stranger(&address, authority_at(&address)?.as_deref())
+}
+
 /// A client of these nodes that shows the token it has for them, if it has one.
 pub(crate) fn client_of<A: AsRef<str>>(addresses: &[A]) -> Result<Client, Trouble> {
     let kept = Kept::read();

@@ -37,7 +37,7 @@ fn secret_in(folder: &Path, name: &str, text: &str) -> PathBuf {
     file
 }
 
-fn basic(name: &str, password: &str) -> String {
+pub(crate) fn basic(name: &str, password: &str) -> String {
     let text = base64url::encode(format!("{name}:{password}").as_bytes());
     let padding = "=".repeat((4 - text.len() % 4) % 4);
     format!("Basic {}{padding}", text.replace('-', "+").replace('_', "/"))

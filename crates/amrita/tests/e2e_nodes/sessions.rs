@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::http::{Ask, Reply};
-use crate::security::{Secured, amrita, log_in};
+use crate::security::{Secured, amrita, basic, log_in};
 
 const EXAMPLES: &str = "/core/examples";
 const JANE: &str = "/core/auth/credentials/jane";
@@ -126,4 +126,35 @@ fn who_changes_their_own_password_at_the_command_line_stays_logged_in() {
     has_ended(&secured, &secured.admin);
     assert!(ok("", &["whoami"]).contains("admin: admin"));
     log_in(cluster, 0, "admin", "a secret of mine");
+}
+
+/// A user who is deleted takes the password along, though its document is still there. A password
+/// that has its user's address for a name, as Xenon's clients make it, is changed by that user.
+#[test]
+fn a_password_is_of_one_user_and_not_of_a_later_one_of_that_name() {
+    let secured = Secured::started(1);
+    let cluster = &secured.cluster;
+    let user = json!({"documentSelfLink": "jane", "email": "jane@example.com",
+        "userGroupLinks": ["/core/authz/user-groups/readers"]});
+    let log_in_as = |name: &str, password: &str| {
+        let ask = Ask::new("POST", "/core/authn/basic").json(&json!({"requestType": "LOGIN"}));
+        cluster.ask(0, &ask.header("Authorization", &basic(name, password)))
+    };
+    // As Xenon's clients do it: the password first, under the address.
+    let secret = json!({"userEmail": "jane@example.com", "privateKey": "the first one"});
+    secured.as_admin(0, "POST", "/core/auth/credentials", &secret);
+    secured.as_admin(0, "POST", "/core/authz/users", &user);
+    let first = token_of(&log_in_as("jane", "the first one"));
+    let link = "/core/auth/credentials/jane@example.com";
+    let change = json!({"privateKey": "the second one"});
+    assert_eq!(secured.with(0, &first, "PATCH", link, &change).status, 200);
+    let second = token_of(&log_in_as("jane@example.com", "the second one"));
+    secured.as_admin(0, "DELETE", "/core/authz/users/jane", &Value::Null);
+    assert_eq!(secured.with(0, &second, "GET", EXAMPLES, &Value::Null).status, 401);
+    let mut anew = user.clone();
+    anew["documentVersion"] = 9.into();
+    secured.as_admin(0, "POST", "/core/authz/users", &anew);
+    assert_eq!(log_in_as("jane", "the second one").status, 401, "that was another jane's");
+    secured.as_admin(0, "PATCH", link, &json!({"privateKey": "the third one"}));
+    assert_eq!(log_in_as("jane", "the third one").status, 200);
 }

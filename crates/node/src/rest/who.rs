@@ -86,7 +86,11 @@ fn on(
     view: &View<'_>,
 ) -> Result<access::Decision, Problem> {
     let policy = &view.shard.handlers.guard.policy;
-    let (path, _) = protocol::links::split_utility(link);
+    let (path, utility) = protocol::links::split_utility(link);
+    if let (Some("stats"), Some(spec)) = (utility, view.catalogue().spec(path)) {
+        let thing = Thing::All { factory: &spec.factory, kind: &spec.kind };
+        return Ok(decide(policy, who, verb, &thing));
+    }
     let is_document = view.catalogue().spec_of(path).is_some();
     let needs = Resource::needs(&Request::new(verb, link), view.catalogue());
     if !is_document || matches!(needs, Some(Needs::Right | Needs::Login | Needs::Nothing)) {

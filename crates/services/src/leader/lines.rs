@@ -143,6 +143,10 @@ impl PartitionLeader {
             (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| item.work())),
         };
         let handlers = cx.handlers();
+        let user_made = match &item.who {
+            Who::Client(asked) => cx.made_of(&asked.request.principal),
+            Who::Step(_) => None,
+        };
         let invocation = Invocation {
             partition: self.duty.partition,
             epoch: self.duty.epoch,
@@ -154,6 +158,7 @@ impl PartitionLeader {
             current: current.clone(),
             is_resent: matches!(&item.who, Who::Client(asked) if asked.known.is_resent),
             work,
+            user_made,
             said: None,
         };
         let version = current.map(|current| current.version);
@@ -292,6 +297,10 @@ impl PartitionLeader {
             }
             Verdict::Refused(problem) => self.refuse(cx, asked.ticket, link, problem),
             Verdict::AsItIs(response) => self.hold(cx, link, (asked, runs), response),
+            Verdict::Shown(document) => {
+                let response = cx.answer_to(&asked.request.principal, 200, &document);
+                self.hold(cx, link, (asked, runs), response);
+            }
             Verdict::Calls(_) | Verdict::Ended | Verdict::Ask(_) => {
                 let problem = Problem::internal("a write was run as a task's step");
                 self.refuse(cx, asked.ticket, link, problem);
@@ -339,9 +348,11 @@ impl PartitionLeader {
                 Ok(())
             }
             Verdict::Calls(calls) => self.start_calls(cx, link, seen.unwrap_or_default(), calls),
-            Verdict::Refused(_) | Verdict::AsItIs(_) | Verdict::Ended | Verdict::Ask(_) => {
-                self.end_runner(cx, link)
-            }
+            Verdict::Refused(_)
+            | Verdict::AsItIs(_)
+            | Verdict::Shown(_)
+            | Verdict::Ended
+            | Verdict::Ask(_) => self.end_runner(cx, link),
         }
     }
 
@@ -439,9 +450,7 @@ impl PartitionLeader {
             self.tasks.wait_for_end(&document.link, ticket, document.expires);
             return;
         }
-        let owner = &cx.handlers().node_id;
-        let shown = access::shown(&request.principal, document);
-        let response = Response::document(version.status, &shown, owner);
+        let response = cx.answer_to(&request.principal, version.status, document);
         let response = with_location(response, &request, &document.link);
         self.respond(cx, ticket, &document.link, response, Some(position));
     }

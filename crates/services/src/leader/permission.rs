@@ -1,14 +1,21 @@
 //! Whether somebody may do to a document what is asked, on the state as it is.
 
+use std::sync::Arc;
+
 use access::Thing;
-use protocol::{Code, Document, Method, Outcome, Principal, Problem, Request, links};
+use bytes::Bytes;
+use protocol::{
+    Code, Document, Method, Moment, Outcome, Principal, Problem, Request, Response, links,
+};
 use query::Candidate;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::context::StepContext;
+use crate::Spec;
 use crate::invocation::Verdict;
-use crate::task::asks_only_to_cancel;
+use crate::invoker::Handlers;
+use crate::task::{TaskInfo, asks_only_to_cancel};
 
 /// How many tokens of one user count at a time.
 const TOKENS_OF_ONE_MAX: usize = 10_000;
@@ -19,6 +26,14 @@ impl StepContext<'_, '_> {
     pub(super) fn permit_path(&self, request: &Request, path: &str) -> Result<(), Problem> {
         let guard = &self.handlers().guard;
         guard.check(&request.principal, request.method, &Thing::Path(path))
+    }
+
+    /// # Errors
+    /// When a client may not look at what tells of all documents of a factory together.
+    pub(super) fn permit_all(&self, request: &Request, factory: &Spec) -> Result<(), Problem> {
+        let (factory, kind) = (factory.factory.as_str(), factory.kind.as_str());
+        let guard = &self.handlers().guard;
+        guard.check(&request.principal, request.method, &Thing::All { factory, kind })
     }
 
     /// # Errors
@@ -88,12 +103,36 @@ impl StepContext<'_, '_> {
         Err(Problem::new(Code::Refused, text))
     }
 
+    /// When the user who asks was made.
+    pub(super) fn made_of(&self, principal: &Principal) -> Option<u64> {
+        principal.user().and_then(|user| self.handlers().guard.policy.made_of(user))
+    }
+
+    /// On whose behalf a task acts: on its maker's, and on nobody's if that one is gone and another
+    /// user has the name.
+    pub(super) fn actor(&self, task: &Document) -> Principal {
+        let Some(author) = &task.author else { return Principal::Anonymous };
+        match self.is_of_life(author, task) {
+            true => Principal::User(Arc::clone(author)),
+            false => Principal::Anonymous,
+        }
+    }
+
+    /// Whether the user of that name is the one who has made the task.
+    fn is_of_life(&self, author: &str, task: &Document) -> bool {
+        let info = TaskInfo::of(&task.body);
+        let policy = &self.handlers().guard.policy;
+        policy.is_one_of(author, info.author_made_micros, Moment(info.life()))
+    }
+
     /// A task acts with the rights of its maker. Who may change what it does could use them.
     fn permit_change_of_task(&self, request: &Request, task: &Document) -> Result<(), Problem> {
         let catalogue = &self.handlers().catalogue;
         let is_task = catalogue.spec_of(&task.link).is_some_and(|spec| spec.is_task);
         let is_change = matches!(request.method, Method::Patch | Method::Put);
-        let is_maker = request.principal.user() == task.author.as_ref();
+        let maker = request.principal.user().filter(|user| Some(*user) == task.author.as_ref());
+        let is_nobodys = request.principal.user().is_none() && task.author.is_none();
+        let is_maker = is_nobodys || maker.is_some_and(|maker| self.is_of_life(maker, task));
         let is_system = request.principal == Principal::System;
         if !is_task || !is_change || is_maker || is_system || asks_only_to_cancel(&request.body) {
             return Ok(());
@@ -118,6 +157,25 @@ impl StepContext<'_, '_> {
             Ok(()) => verdict,
             Err(problem) => Verdict::AsItIs(problem.with_outcome(Outcome::NotApplied).into()),
         }
+    }
+
+    /// A document as the answer to a request that has changed it, or would have. The right to
+    /// change is not one to read: without that one the answer says which version it is, and no more.
+    pub(super) fn answer_to(
+        &self,
+        principal: &Principal,
+        status: u16,
+        document: &Document,
+    ) -> Response {
+        let Handlers { guard, node_id, .. } = self.handlers();
+        let shown = access::shown(principal, document);
+        let response = Response::document(status, &shown, node_id);
+        if guard.check(principal, Method::Get, &Thing::Document(document.into())).is_ok() {
+            return response;
+        }
+        let version =
+            json!({"documentSelfLink": document.link, "documentVersion": document.version});
+        Response { body: Bytes::from(version.to_string()), ..response }
     }
 
     fn kind_of(&self, link: &str) -> &str {

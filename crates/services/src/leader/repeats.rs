@@ -32,7 +32,9 @@ impl PartitionLeader {
             self.refuse(cx, ticket, &request.path, key_reused(key));
             return Ok(true);
         }
-        if request.method == Method::Post && self.repeat_of_direct(cx, ticket, &recorded)? {
+        if request.method == Method::Post
+            && self.repeat_of_direct(cx, (ticket, request), &recorded)?
+        {
             return Ok(true);
         }
         let response = recorded_response(cx, request, &recorded)?;
@@ -46,7 +48,7 @@ impl PartitionLeader {
     fn repeat_of_direct(
         &mut self,
         cx: &mut StepContext<'_, '_>,
-        ticket: u64,
+        (ticket, request): (u64, &Request),
         recorded: &Recorded,
     ) -> Result<bool, StoreError> {
         let link = &recorded.link;
@@ -60,7 +62,7 @@ impl PartitionLeader {
         }
         if info.stage.is_final() {
             let position = cx.position(self.duty.partition)?;
-            let response = Response::document(200, &task, &cx.handlers().node_id);
+            let response = cx.answer_to(&request.principal, 200, &task);
             self.respond(cx, ticket, link, response, Some(position));
         } else {
             self.tasks.wait_for_end(link, ticket, task.expires);
@@ -83,10 +85,7 @@ fn recorded_response(
     // That of another life of the link is not what was answered.
     let document = document.filter(|it| written.is_none_or(|written| written == it.updated));
     Ok(match document {
-        Some(document) => {
-            let shown = access::shown(&request.principal, &document);
-            Response::document(*status, &shown, &cx.handlers().node_id)
-        }
+        Some(document) => cx.answer_to(&request.principal, *status, &document),
         // The version has gone since; that the write was made is what counts.
         None => {
             Response::json(*status, &json!({"documentSelfLink": link, "documentVersion": version}))

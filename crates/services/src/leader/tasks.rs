@@ -152,8 +152,8 @@ impl PartitionLeader {
         let source = self.source();
         let (life, is_undo) = (calls.life, calls.is_undo);
         // With the rights of its maker and no others, whoever owns it.
-        let author = cx.latest(link)?.and_then(|task| task.author.clone());
-        let principal = author.map_or(Principal::Anonymous, Principal::User);
+        let task = cx.latest(link)?;
+        let principal = task.map_or(Principal::Anonymous, |task| cx.actor(&task));
         let made = calls.requests.into_iter().enumerate().map(|(place, mut request)| {
             // The same for whoever takes this step, and for no other step ever.
             let key = || format!("task {link} {life} {version} {place}");
@@ -336,7 +336,8 @@ impl PartitionLeader {
         let response = if document.is_deleted() {
             Problem::not_found(format!("{link} was deleted before it ended")).into()
         } else {
-            let shown = Response::document(200, document, &cx.handlers().node_id);
+            // Whoever waits is its maker.
+            let shown = cx.answer_to(&cx.actor(document), 200, document);
             Response { location: Some(link.to_owned()), ..shown }
         };
         for ticket in waiting.tickets {

@@ -7,6 +7,7 @@
 mod histories;
 mod inbox;
 mod owner;
+mod rights;
 mod services;
 mod world;
 

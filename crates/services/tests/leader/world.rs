@@ -216,8 +216,11 @@ impl World {
                 let method = request.method.name();
                 let body = String::from_utf8_lossy(&request.body).into_owned();
                 let path = request.path;
+                let who = request.principal.user().map(|user| format!(" as={user}"));
+                let who = who.unwrap_or_default();
                 self.shown.push(format!(
-                    "call {number}: {method} {path} {body} key=[{key}] source={partition}/{epoch}"
+                    "call {number}: {method} {path} {body} key=[{key}] \
+                     source={partition}/{epoch}{who}"
                 ));
             }
             PartitionAction::Ask { opening, number, call } => {
@@ -525,6 +528,7 @@ impl World {
                 "merge-patch" => request.body_type = BodyType::MergePatch,
                 "source" => request.source = Some(source(value)),
                 "action" => request.action = Some(value.to_owned()),
+                "system" => request.principal = Principal::System,
                 "user" => request.principal = Principal::User(value.into()),
                 other => panic!("an option '{other}'"),
             }
