@@ -61,6 +61,7 @@ pub struct InstanceAnswer {
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "nearly all commands are writes")]
 pub enum Command {
     Write(Write),
     /// From now on, effects of older owners of that partition are refused.
