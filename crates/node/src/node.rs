@@ -326,8 +326,7 @@ impl Node {
                 };
                 let catalogue = &seed.handlers.catalogue;
                 if seed.handlers.guard.is_on && request.principal != Principal::System {
-                    let problem = admission::nobody_is_known(&request);
-                    return self.effects.respond(&purpose, problem);
+                    return self.effects.respond(&purpose, admission::nobody_is_known(&request));
                 }
                 match plan_of_newcomer(&request, catalogue, &self.config, why) {
                     Ok(Plan::Respond(response)) => self.effects.respond(&purpose, response),

@@ -203,7 +203,7 @@ impl PageWish {
         Ok(Self {
             expand: is_set(request, "expand")?,
             limit: number(request, "limit", 1)?,
-            select: request.parameter("select").map(Into::into),
+            select: request.parameter("select"),
             total,
         })
     }
