@@ -127,14 +127,9 @@ impl World {
                 self.notify(process, notification);
                 Ok(())
             }
-            Output::GoOn { group, opening } => {
-                let (delay, input) = (self.rng.below(500), Input::GoOn { group, opening });
+            Output::GoOn { .. } | Output::Measure => {
+                let (delay, input) = (self.rng.below(500), what_comes_back(&output));
                 self.agenda.after(delay, Event::Tell { process, input });
-                Ok(())
-            }
-            Output::Measure => {
-                let delay = self.rng.between(1, 50);
-                self.agenda.after(delay, Event::Tell { process, input: Input::Measured });
                 Ok(())
             }
             Output::ProgramTell { program, bytes } => {
@@ -429,5 +424,13 @@ impl World {
         self.connection_gone(process.machine, connection);
         self.agenda.after(MILLISECOND, Event::Tell { process, input: Input::LinkClosed { link } });
         self.mesh(process, mesh::Input::LinkClosed { link })
+    }
+}
+
+/// What a node gets for an output that is to come back to it.
+fn what_comes_back(output: &Output) -> Input {
+    match output {
+        Output::GoOn { group, opening } => Input::GoOn { group: *group, opening: *opening },
+        _ => Input::Measured,
     }
 }
