@@ -315,6 +315,13 @@ impl Policy {
         })
     }
 
+    /// With whose rights an instance acts: of its owners that count, the first by name.
+    pub fn first_owner(&self, instance: &str) -> Option<&str> {
+        let (owners, _) = self.owners.get(instance)?;
+        let mut users = owners.users.iter().map(String::as_str);
+        users.find(|user| self.owns(user, instance) == Some(true))
+    }
+
     /// Whether a password of that name is this user's, by the address: no user has that name, and
     /// no other one the address.
     pub(crate) fn is_address_of(&self, name: &str, user: &str) -> bool {

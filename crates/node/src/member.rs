@@ -679,9 +679,7 @@ impl Member {
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
             }
-            Work::Gathered(id, group, answer) => {
-                self.gather.gathered((id, group), answer, host.effects);
-            }
+            Work::Gathered(part, answer) => self.gather.gathered(part, answer, host.effects),
             Work::Piece(id, group, answer) => {
                 self.queries.came(id, group, answer, now, host.effects);
             }

@@ -341,37 +341,7 @@ impl Node {
     fn take_as_newcomer(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick_as_newcomer(),
-<<<<<<< HEAD
             Input::Request { ticket, request } => self.request_as_newcomer(ticket, request),
-=======
-            Input::Request { ticket, request } => {
-                let why = self.why_not_serving();
-                let purpose = Purpose::Client { ticket };
-                let (Life::Newcomer { seed, .. } | Life::Settling { seed, .. }) = &self.life else {
-                    return;
-                };
-                let catalogue = &seed.handlers.catalogue;
-                if seed.handlers.guard.is_on && request.principal != Principal::System {
-                    return self.effects.respond(&purpose, admission::nobody_is_known(&request));
-                }
-                match plan_of_newcomer(&request, catalogue, &self.config, why) {
-                    Ok(Plan::Respond(response)) => self.effects.respond(&purpose, response),
-                    Ok(Plan::Stop) => {
-                        let accepted = protocol::Response::bytes(202, bytes::Bytes::new());
-                        self.effects.respond(&purpose, accepted);
-                        self.stop_as_newcomer();
-                    }
-                    Ok(Plan::Join(contact)) => {
-                        let nothing = protocol::Response::bytes(200, bytes::Bytes::new());
-                        self.effects.respond(&purpose, nothing);
-                        self.effects.outputs.push(Output::Rejoin { contact });
-                        self.life = Life::Ended;
-                    }
-                    Ok(_) => unreachable!("a newcomer has no groups"),
-                    Err(problem) => self.effects.respond(&purpose, problem),
-                }
-            }
->>>>>>> strict
             Input::LinkOpened { link, dialed, is_detour: _ } => {
                 if self.links.admit(link, dialed, self.now.steady_micros) {
                     let hello = self.hello();

@@ -101,7 +101,7 @@ pub(crate) enum Work {
         answer: Answer,
     },
     /// A part of what is gathered has come.
-    Gathered(GatherId, GroupId, Answer),
+    Gathered((GatherId, GroupId), Answer),
     /// A piece of one partition's hits has come.
     Piece(QueryId, GroupId, Answer),
     /// A partition that is owned here has a query that takes long.
@@ -258,7 +258,7 @@ impl Effects {
                 self.push(Work::Partition(*group, event));
             }
             Purpose::Part { gather, group } => {
-                self.push(Work::Gathered(*gather, *group, answer));
+                self.push(Work::Gathered((*gather, *group), answer));
             }
             Purpose::Piece { query, group } => self.push(Work::Piece(*query, *group, answer)),
             Purpose::LookUp(waiting) => {

@@ -145,10 +145,7 @@ impl World {
                 self.programs.books.diverged(instance, &text)
             }
             Output::StateAside { group } => self.put_aside(process, group),
-            Output::WithoutNextEvent { count } => {
-                let rule = "every task that has not ended has a next event";
-                Err(Broken::new(rule, format!("{count} have none")).at(&machine.name))
-            }
+            Output::WithoutNextEvent { count } => next_events::noticed(count, &machine.name),
             Output::StateFilled { .. } => {
                 self.paths.reached("a state was filled anew");
                 Ok(())

@@ -315,9 +315,8 @@ fn write_of(waiting: Waiting, name: &str) -> Result<InstanceWrite, Problem> {
 /// owners those of the first one.
 fn principal_of(cx: &StepContext<'_, '_>, name: &str) -> Result<Principal, Problem> {
     let guard = &cx.handlers().guard;
-    let owner = guard.policy.owners_of(name).and_then(|owners| owners.first());
-    match owner {
-        Some(user) => Ok(Principal::User(user.as_str().into())),
+    match guard.policy.first_owner(name) {
+        Some(user) => Ok(Principal::User(user.into())),
         None if guard.is_on => {
             let text = format!(
                 "the immortal '{name}' belongs to nobody, and writes with the rights of its owner: \

@@ -4,15 +4,24 @@ use node::Node;
 
 use super::Broken;
 
+const RULE: &str = "every task that has not ended has a next event";
+
 /// Looks at the tasks that a node takes further, and says how many there are.
 ///
 /// # Errors
 /// When one of them has no next event, or the store cannot be read.
 pub fn look(node: &Node) -> Result<usize, Broken> {
-    let rule = "every task that has not ended has a next event";
-    let found = node.next_events().map_err(|error| Broken::new(rule, error.to_string()))?;
+    let found = node.next_events().map_err(|error| Broken::new(RULE, error.to_string()))?;
     match found.without.first() {
         None => Ok(found.tasks),
-        Some(first) => Err(Broken::new(rule, first.clone())),
+        Some(first) => Err(Broken::new(RULE, first.clone())),
     }
+}
+
+/// A node itself has found that this number of tasks has none.
+///
+/// # Errors
+/// Always.
+pub fn noticed(count: usize, machine: &str) -> Result<(), Broken> {
+    Err(Broken::new(RULE, format!("{count} have none, as the node itself says")).at(machine))
 }
