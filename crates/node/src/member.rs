@@ -15,7 +15,7 @@ use storage::StoreError;
 use crate::admission;
 use crate::control::Control;
 use crate::feeds::Feeds;
-use crate::frame::Frame;
+use crate::frame::{Answer, Frame};
 use crate::gather::{Gather, LateFence};
 use crate::groups;
 use crate::instance::InstanceEvent;

@@ -447,6 +447,7 @@ impl World {
             purge: false,
             response: None,
             messages: Vec::new(),
+            noted: None,
         };
         self.owner.apply(Command::Write(write).encode());
         self.is_broken = true;
