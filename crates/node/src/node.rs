@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cluster::{
     Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, Witnesses, judge,
 };
-use protocol::{GroupId, Now, Principal};
+use protocol::{GroupId, Now, Principal, Response};
 use services::{Catalogue, Handlers, Invoker};
 use storage::{LogReader, Recovered, StateStore, Witness};
 
@@ -258,7 +259,7 @@ impl Node {
 
     // Frames of other nodes.
 
-    fn received(&mut self, link: u64, bytes: &bytes::Bytes) {
+    fn received(&mut self, link: u64, bytes: &Bytes) {
         if self.links.get(link).is_none() {
             return;
         }
@@ -332,13 +333,11 @@ impl Node {
                 match plan_of_newcomer(&request, catalogue, &self.config, why) {
                     Ok(Plan::Respond(response)) => self.effects.respond(&purpose, response),
                     Ok(Plan::Stop) => {
-                        let accepted = protocol::Response::bytes(202, bytes::Bytes::new());
-                        self.effects.respond(&purpose, accepted);
+                        self.effects.respond(&purpose, Response::bytes(202, Bytes::new()));
                         self.stop_as_newcomer();
                     }
                     Ok(Plan::Join(contact)) => {
-                        let nothing = protocol::Response::bytes(200, bytes::Bytes::new());
-                        self.effects.respond(&purpose, nothing);
+                        self.effects.respond(&purpose, Response::bytes(200, Bytes::new()));
                         self.effects.outputs.push(Output::Rejoin { contact });
                         self.life = Life::Ended;
                     }

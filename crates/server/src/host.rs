@@ -190,7 +190,6 @@ impl Host {
             check_quorum(maker.config.founding.membership_quorum, maker.peers().len().max(1))?;
         }
         maker.tell_of_sandbox();
-        maker.tell_how_to_start();
         let engine = maker.first_engine()?;
         maker.sandbox.tell_address(&public);
         let (closing, closing_seen) = watch::channel(());
@@ -338,6 +337,7 @@ impl Maker {
         let (node_id, folder) = (&self.sandbox.identity().node_id, self.sandbox.root().display());
         let sealed = if self.sandbox.key().is_some() { ", encrypted" } else { "" };
         tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}{sealed}");
+        self.tell_how_to_start();
     }
 
     /// Before it is too late: a node without a list of peers is alone with an empty sandbox.
