@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cluster::{
     Hello, Home, Identity, Judgement, Links, Newcomer, NewcomerWish, Profile, Witnesses, judge,
 };
-use protocol::{GroupId, Now, Principal, Request};
+use protocol::{GroupId, Now, Principal, Request, Response};
 use services::{Catalogue, Handlers, Invoker, WritesOfInstances};
 use storage::{LogReader, Recovered, StateStore, Witness};
 
@@ -281,7 +282,7 @@ impl Node {
 
     // Frames of other nodes.
 
-    fn received(&mut self, link: u64, bytes: &bytes::Bytes) {
+    fn received(&mut self, link: u64, bytes: &Bytes) {
         if self.links.get(link).is_none() {
             return;
         }
@@ -400,12 +401,12 @@ impl Node {
         match plan_of_newcomer(&request, catalogue, &self.config, why) {
             Ok(Plan::Respond(response)) => self.effects.respond(&purpose, response),
             Ok(Plan::Stop) => {
-                let accepted = protocol::Response::bytes(202, bytes::Bytes::new());
+                let accepted = Response::bytes(202, Bytes::new());
                 self.effects.respond(&purpose, accepted);
                 self.stop_as_newcomer();
             }
             Ok(Plan::Join(contact)) => {
-                let nothing = protocol::Response::bytes(200, bytes::Bytes::new());
+                let nothing = Response::bytes(200, Bytes::new());
                 self.effects.respond(&purpose, nothing);
                 self.effects.outputs.push(Output::Rejoin { contact });
                 self.life = Life::Ended;

@@ -19,7 +19,8 @@ impl TailLimits {
     pub const NOTHING: Self = Self { bytes_max: 0, micros_min: 0 };
 
     /// What each of several logs may keep, if all of them together may keep as much as this.
-    /// `kept`: what each of them keeps now. A log that keeps less than its share leaves the rest to others.
+    /// `kept`: what each of them keeps now. A log that keeps less than its share leaves the rest
+    /// to others.
     #[must_use]
     pub fn shared(self, mut kept: Vec<u64>) -> Self {
         kept.sort_unstable();

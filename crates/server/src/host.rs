@@ -190,7 +190,6 @@ impl Host {
             check_quorum(maker.config.founding.membership_quorum, maker.peers().len().max(1))?;
         }
         maker.tell_of_sandbox();
-        maker.tell_how_to_start();
         let engine = maker.first_engine()?;
         maker.sandbox.tell_address(&public);
         let (closing, closing_seen) = watch::channel(());
@@ -210,10 +209,7 @@ impl Host {
             closing: closing_seen,
         };
         let serving = sockets.as_ref().map_or(&handle, Runtime::handle);
-        let entered = serving.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)
-            .map_err(|error| listen_failure(bound, &error))?;
-        drop(entered);
+        let listener = listen_on(serving, listener, bound)?;
         let front = serving.spawn(Arc::new(front).serve(listener));
         let ended = Work { runtime, maker, engine, sockets, front, socket, closing }.start()?;
         let took = begun.elapsed().as_millis();
@@ -338,6 +334,7 @@ impl Maker {
         let (node_id, folder) = (&self.sandbox.identity().node_id, self.sandbox.root().display());
         let sealed = if self.sandbox.key().is_some() { ", encrypted" } else { "" };
         tracing::info!(target: "amrita", "node {node_id} begins; its data is in {folder}{sealed}");
+        self.tell_how_to_start();
     }
 
     /// Before it is too late: a node without a list of peers is alone with an empty sandbox.
@@ -601,6 +598,16 @@ fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), Failure> {
     let made = listener.set_nonblocking(true).and_then(|()| listener.local_addr());
     let bound = made.map_err(|error| listen_failure(wanted, &error))?;
     Ok((listener, bound))
+}
+
+/// The listener for the threads of that runtime.
+fn listen_on(
+    serving: &tokio::runtime::Handle,
+    listener: std::net::TcpListener,
+    bound: SocketAddr,
+) -> Result<tokio::net::TcpListener, Failure> {
+    let _entered = serving.enter();
+    tokio::net::TcpListener::from_std(listener).map_err(|error| listen_failure(bound, &error))
 }
 
 fn listen_failure(wanted: SocketAddr, error: &std::io::Error) -> Failure {

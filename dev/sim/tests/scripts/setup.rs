@@ -126,6 +126,17 @@ fn uri(number: usize) -> String {
     format!("http://n{}", number + 1)
 }
 
+/// Notes those that a frame brings from one node to another.
+fn note_snapshots(
+    all: &mut Vec<(usize, GroupId, usize)>,
+    (from, to): (usize, usize),
+    frame: &[Bytes],
+) {
+    let messages = node::consensus_in(frame).into_iter();
+    let snapshots = messages.filter(|(_, message)| message.kind == MessageKind::Snapshot);
+    all.extend(snapshots.map(|(group, _)| (to, group, from)));
+}
+
 impl Setup {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
@@ -517,10 +528,7 @@ impl Setup {
             }
             Output::Send { link, frame } => {
                 if let Some((peer, link)) = running.links.get(&link).copied() {
-                    let snapshots = node::consensus_in(&frame).into_iter();
-                    let snapshots =
-                        snapshots.filter(|(_, message)| message.kind == MessageKind::Snapshot);
-                    self.snapshots.extend(snapshots.map(|(group, _)| (peer, group, number)));
+                    note_snapshots(&mut self.snapshots, (number, peer), &frame);
                     let frame = frame.concat().into();
                     self.give(number, peer, link, Input::Received { link, frame });
                 }
