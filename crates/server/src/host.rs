@@ -602,8 +602,8 @@ fn bind(config: &Config) -> Result<(TcpListener, SocketAddr), Failure> {
 
 /// The listener for the threads of that runtime.
 fn listen_on(
-    serving: &tokio::runtime::Handle,
-    listener: std::net::TcpListener,
+    serving: &Handle,
+    listener: TcpListener,
     bound: SocketAddr,
 ) -> Result<tokio::net::TcpListener, Failure> {
     let _entered = serving.enter();
