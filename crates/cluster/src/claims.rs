@@ -53,9 +53,10 @@ impl Claims {
         possible.max().unwrap_or(0).max(self.own.number)
     }
 
-    /// What of a claim can be true. No quorum is larger than its cluster, and each entry that is
-    /// not applied here lets at most one node in. More is the word of a node that is wrong or lies, and
-    /// no write would ever meet it. The entry that forms the cluster makes many nodes at once.
+    /// What of a claim can be true. No quorum is larger than its cluster, and each entry that
+    /// is not applied here lets at most one node in. More is the word of a node that is wrong
+    /// or lies, and no write would ever meet it. The entry that forms the cluster makes many
+    /// nodes at once.
     fn possible(&self, claim: &Claim, known: usize) -> usize {
         let (_, Position(reach)) = claim.reach;
         let (_, Position(applied)) = self.applied;

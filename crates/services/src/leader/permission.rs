@@ -160,7 +160,8 @@ impl StepContext<'_, '_> {
     }
 
     /// A document as the answer to a request that has changed it, or would have. The right to
-    /// change is not one to read: without that one the answer says which version it is, and no more.
+    /// change is not one to read: without that one the answer says which version it is, and no
+    /// more.
     pub(super) fn answer_to(
         &self,
         principal: &Principal,
