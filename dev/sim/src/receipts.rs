@@ -143,9 +143,9 @@ impl Written {
             return Err(wrong(format!("which was to be {status} with {number} at {link}")));
         }
         if status == 200 {
-            self.taken += 1
+            self.taken += 1;
         } else {
-            self.refused += 1
+            self.refused += 1;
         }
         Ok(())
     }
