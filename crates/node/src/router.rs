@@ -318,7 +318,7 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
         return None;
     }
     if let Some(key) = &request.idempotency_key {
-        let key = RequestKey::owned_by(key, &request.principal, request.source.is_some());
+        let key = RequestKey::owned_by(key, &request.principal, request.source().is_some());
         return Some(RequestKey::User { key, digest: digest_of(request) });
     }
     let minute = u32::try_from(view.now.wall.0 / 60_000_000).unwrap_or(u32::MAX);

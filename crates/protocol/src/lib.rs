@@ -37,5 +37,5 @@ pub use principal::{
     Bearer, Principal, TOKEN_NAME_BYTES, TOKEN_SECRET_BYTES, token_parts, token_text,
 };
 pub use problem::{Code, KIND_ERROR, Outcome, Problem};
-pub use request::{Behind, BodyType, Method, Request, Response, Source};
+pub use request::{Behind, BodyType, Maker, Method, Request, Response, Source};
 pub use request_key::{KeyName, RequestKey};

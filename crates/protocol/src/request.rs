@@ -64,6 +64,17 @@ pub struct Source {
     pub epoch: Epoch,
 }
 
+/// Who makes a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Maker {
+    #[default]
+    Client,
+    /// A task, for the owner of its partition.
+    Task(Source),
+    /// An immortal, which numbers its writes.
+    Immortal(Box<Numbered>),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     pub method: Method,
@@ -83,10 +94,7 @@ pub struct Request {
     pub idempotency_key: Option<String>,
     /// `Pragma` directives, lower case (`xn-force-index-update`).
     pub pragmas: Vec<String>,
-    /// Set for requests that a task makes.
-    pub source: Option<Source>,
-    /// Set for writes of an immortal.
-    pub numbered: Option<Box<Numbered>>,
+    pub maker: Maker,
     /// On whose behalf.
     pub principal: Principal,
 }
@@ -104,9 +112,24 @@ impl Request {
             quorum: None,
             idempotency_key: None,
             pragmas: Vec::new(),
-            source: None,
-            numbered: None,
+            maker: Maker::Client,
             principal: Principal::default(),
+        }
+    }
+
+    /// The owner on whose behalf a task makes it, if one does.
+    pub fn source(&self) -> Option<Source> {
+        match self.maker {
+            Maker::Task(source) => Some(source),
+            _ => None,
+        }
+    }
+
+    /// Which write of an immortal it is, if it is one.
+    pub fn numbered(&self) -> Option<&Numbered> {
+        match &self.maker {
+            Maker::Immortal(numbered) => Some(numbered),
+            _ => None,
         }
     }
 

@@ -37,9 +37,9 @@ fn check_immutable(spec: &Spec, outside: &Outside) -> Result<(), Problem> {
     Err(Problem::bad_request(text))
 }
 
-/// The version of the program that a definition comes from. Programs define their kinds whenever they
-/// start, also an old copy that is started again while it is replaced: without this it would take
-/// back what the new version has said.
+/// The version of the program that a definition comes from. Programs define their kinds whenever
+/// they start, also an old copy that is started again while it is replaced: without this it would
+/// take back what the new version has said.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct DefinitionVersion(Vec<u64>);
 

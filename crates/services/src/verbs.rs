@@ -249,9 +249,9 @@ impl Job<'_> {
         Asking { handlers, invocation, context, request, handler, draft, current, given }
     }
 
-    /// What goes to immortals with the version: of the handler here, or of the program outside. If the
-    /// definition has changed since it was asked, and the handler is here by now, the version is not
-    /// what the program has said, and its messages go nowhere.
+    /// What goes to immortals with the version: of the handler here, or of the program outside. If
+    /// the definition has changed since it was asked, and the handler is here by now, the version
+    /// is not what the program has said, and its messages go nowhere.
     fn messages(
         &self,
         handler: Handler,

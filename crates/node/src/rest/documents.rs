@@ -342,7 +342,7 @@ fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), 
         (Header::IfNoneMatch, conditions.if_none_match.is_some()),
         (Header::Quorum, request.quorum.is_some()),
         // A task's calls have keys wherever they go.
-        (Header::Key, request.idempotency_key.is_some() && request.source.is_none()),
+        (Header::Key, request.idempotency_key.is_some() && request.source().is_none()),
     ];
     if let Some((header, _)) = named.into_iter().find(|(_, is_there)| *is_there) {
         return Err(Problem::bad_request(format!(

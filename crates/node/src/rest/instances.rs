@@ -360,7 +360,7 @@ fn ask(request: &Request, name: &str, verb: &str, view: &View<'_>) -> Result<Pla
 /// What the client calls its impulse, if it does.
 fn impulse_key(request: &Request) -> Option<ImpulseKey> {
     let key = request.idempotency_key.as_ref()?;
-    let own = RequestKey::owned_by(key, &request.principal, request.source.is_some());
+    let own = RequestKey::owned_by(key, &request.principal, request.source().is_some());
     let hash = hash_parts([own.as_bytes()]);
     let user = request.principal.user().map(|user| user.as_bytes());
     let digest = hash_parts([&request.body[..]].into_iter().chain(user));

@@ -718,7 +718,7 @@ impl Verb {
             (Header::IfNoneMatch, conditions.if_none_match.is_some()),
             (Header::Quorum, request.quorum.is_some()),
             // A task's calls have keys wherever they go.
-            (Header::Key, request.idempotency_key.is_some() && request.source.is_none()),
+            (Header::Key, request.idempotency_key.is_some() && request.source().is_none()),
         ] {
             if is_there && !self.headers.contains(&header) {
                 let (method, path) = (request.method.name(), &request.path);

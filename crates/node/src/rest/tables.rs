@@ -495,7 +495,7 @@ fn a_direct_query_takes_no_headers_of_documents() {
     let of_a_task = with(|it| {
         it.idempotency_key = Some("k".into());
         let (partition, epoch) = (protocol::GroupId(1), protocol::Term(1));
-        it.source = Some(protocol::Source { partition, epoch });
+        it.maker = protocol::Maker::Task(protocol::Source { partition, epoch });
     });
     assert!(of_a_task.is_ok(), "{of_a_task:?}");
 }

@@ -280,7 +280,7 @@ impl PartitionLeader {
     ) {
         match cx.permit_result(&asked.request, verdict) {
             Verdict::Write(version) => {
-                let asker = asked.request.numbered.as_ref().and_then(|it| it.asker.as_ref());
+                let asker = asked.request.numbered().and_then(|it| it.asker.as_ref());
                 let not_told = asker.and_then(|asker| self.why_not_told(cx, &asker.instance));
                 let problem = not_told.or_else(|| {
                     let (code, why) = self.why_not_sent(cx, &version.messages)?;
@@ -365,7 +365,7 @@ impl PartitionLeader {
     ) {
         let (key, source, noted) = match &item.who {
             Who::Client(Asked { known, request, .. }) => {
-                (known.key.clone(), request.source, noted(cx, request, &version))
+                (known.key.clone(), request.source(), noted(cx, request, &version))
             }
             Who::Step(_) => (None, None, None),
         };
@@ -511,7 +511,7 @@ impl PartitionLeader {
                 if self.repeat(cx, asked)? {
                     return Ok(());
                 }
-                let numbered = asked.request.numbered.as_ref();
+                let numbered = asked.request.numbered();
                 let not_taken = numbered.and_then(|it| self.why_not_taken(cx, it));
                 if let Some(problem) = not_taken.or_else(|| fatal(cx, &asked.request, is_last)) {
                     self.refuse(cx, asked.ticket, link, problem);
@@ -567,7 +567,7 @@ fn tell_of_waiting(cx: &mut StepContext<'_, '_>, link: &str, tries: u32, why: &s
 
 /// What the entry of a version says of the instance whose write it is, if it is one.
 fn noted(cx: &StepContext<'_, '_>, request: &Request, version: &NewVersion) -> Option<Noted> {
-    let Numbered { instance, after, number, asker, .. } = request.numbered.as_deref()?;
+    let Numbered { instance, after, number, asker, .. } = request.numbered()?;
     let answer = asker.as_ref().map(|asker| {
         let shown = access::shown(&request.principal, &version.document);
         let response = Response::document(version.status, &shown, &cx.handlers().node_id);
@@ -579,7 +579,7 @@ fn noted(cx: &StepContext<'_, '_>, request: &Request, version: &NewVersion) -> O
 /// Why a write that came back without effect cannot be run again, if it cannot.
 fn fatal(cx: &StepContext<'_, '_>, request: &Request, is_last: bool) -> Option<Problem> {
     let fence = |source: &Source| cx.partition().fence(source.partition);
-    let source = request.source.filter(|source| source.epoch < fence(source));
+    let source = request.source().filter(|source| source.epoch < fence(source));
     match source {
         Some(source) => Some(outdated(source)),
         None if is_last => Some(Problem::new(

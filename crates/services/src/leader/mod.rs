@@ -249,13 +249,13 @@ impl PartitionLeader {
         if self.repeat(cx, &asked)? {
             return Ok(());
         }
-        if let Some(source) = asked.request.source
+        if let Some(source) = asked.request.source()
             && source.epoch < cx.partition().fence(source.partition)
         {
             self.refuse(cx, asked.ticket, &asked.request.path, outdated(source));
             return Ok(());
         }
-        if let Some(numbered) = &asked.request.numbered
+        if let Some(numbered) = asked.request.numbered()
             && let Some(problem) = self.why_not_taken(cx, numbered)
         {
             self.refuse(cx, asked.ticket, &asked.request.path, problem);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use group::Output;
 use protocol::{
-    Code, Document, GroupId, Moment, Position, Principal, Problem, Response, TaskStage,
+    Code, Document, GroupId, Maker, Moment, Position, Principal, Problem, Response, TaskStage,
 };
 use storage::StoreError;
 
@@ -158,7 +158,7 @@ impl PartitionLeader {
             // The same for whoever takes this step, and for no other step ever.
             let key = || format!("task {link} {life} {version} {place}");
             request.idempotency_key.get_or_insert_with(key);
-            request.source = Some(source);
+            request.maker = Maker::Task(source);
             request.principal = principal.clone();
             Call { request, number: None, tries: 0, again_at_micros: None, answer: None }
         });

@@ -10,8 +10,8 @@ use group::{Caller, LeaderInput, Opened, Output};
 use protocol::immortal::Message;
 use protocol::service::Answer;
 use protocol::{
-    Action, Body, BodyType, Code, Document, GroupId, InstanceMessage, Method, Moment, Outcome,
-    Position, Principal, Problem, ReplicaId, Request, RequestKey, Response, Source, Term,
+    Action, Body, BodyType, Code, Document, GroupId, InstanceMessage, Maker, Method, Moment,
+    Outcome, Position, Principal, Problem, ReplicaId, Request, RequestKey, Response, Source, Term,
 };
 use query::Cursor;
 use script::Player;
@@ -205,14 +205,14 @@ impl World {
                 }
                 self.handlers.push_back(invocation);
             }
-            PartitionAction::Call { opening, call, request } if request.numbered.is_some() => {
+            PartitionAction::Call { opening, call, request } if request.numbered().is_some() => {
                 self.write_comes(opening, call, *request);
             }
             PartitionAction::Call { opening, call, request } => {
                 self.calls.push((opening, call));
                 let number = self.calls.len();
                 let key = request.idempotency_key.unwrap_or_default();
-                let Source { partition, epoch } = request.source.expect("a task has a source");
+                let Source { partition, epoch } = request.source().expect("a task has a source");
                 let method = request.method.name();
                 let body = String::from_utf8_lossy(&request.body).into_owned();
                 let path = request.path;
@@ -527,7 +527,7 @@ impl World {
                 "if-none-match" => request.conditions.if_none_match = Some(value.parse().unwrap()),
                 "pragma" => request.pragmas.push(value.to_owned()),
                 "merge-patch" => request.body_type = BodyType::MergePatch,
-                "source" => request.source = Some(source(value)),
+                "source" => request.maker = Maker::Task(source(value)),
                 "action" => request.action = Some(value.to_owned()),
                 "system" => request.principal = Principal::System,
                 "user" => request.principal = Principal::User(value.into()),
