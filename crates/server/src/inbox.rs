@@ -29,7 +29,6 @@ const FRAME_BYTES_WAITING_MAX: usize = 64 << 20;
 const SAID_BYTES_WAITING_MAX: usize = 16 << 20;
 
 /// Something that happened, outside of the node.
-#[expect(clippy::large_enum_variant, reason = "most of what happens is a request")]
 pub(crate) enum Event {
     Request {
         request: Request,

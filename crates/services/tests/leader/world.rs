@@ -211,8 +211,8 @@ impl World {
             PartitionAction::Call { opening, call, request } => {
                 self.calls.push((opening, call));
                 let number = self.calls.len();
-                let key = request.idempotency_key.unwrap_or_default();
                 let Source { partition, epoch } = request.source().expect("a task has a source");
+                let key = request.idempotency_key.unwrap_or_default();
                 let method = request.method.name();
                 let body = String::from_utf8_lossy(&request.body).into_owned();
                 let path = request.path;
