@@ -79,7 +79,7 @@ pub(crate) async fn revert(cluster: &Cluster, asked: &Revert) -> Outcome {
     let path = with_parameter(&path, "revert", &asked.version.to_string());
     let if_match = asked.if_match.clone();
     let request = Request {
-        conditions: client::Conditions { if_match, if_none_match: None },
+        conditions: client::Conditions { if_match, if_none_match: None, numbered: None },
         idempotency_key: asked.idempotency_key.clone(),
         ..client::request(Method::Put, &path)
     };
@@ -110,7 +110,11 @@ pub(crate) async fn write(cluster: &Cluster, method: Method, write: &Write) -> O
         }
     }
     request = Request {
-        conditions: client::Conditions { if_match: write.if_match.clone(), if_none_match: None },
+        conditions: client::Conditions {
+            if_match: write.if_match.clone(),
+            if_none_match: None,
+            numbered: None,
+        },
         idempotency_key: write.idempotency_key.clone(),
         ..request
     };

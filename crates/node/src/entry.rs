@@ -53,7 +53,7 @@ impl Member {
         };
         self.fresh += 1;
         let (verb, path) = (request.method, request.path.clone());
-        let taken_by = request.numbered.as_ref().map(|numbered| numbered.partition);
+        let taken_by = request.conditions.numbered.as_ref().map(|numbered| numbered.partition);
         let principal = request.principal.clone();
         let plan =
             rest::plan(request, self.fresh, &view!(self.membership, host, self.router.len()));

@@ -1,6 +1,7 @@
 //! What must hold of a document for a request to be done: HTTP's entity tags, and how many replicas
 //! must hold a write before it is acknowledged.
 
+use crate::instance_write::Numbered;
 use std::fmt;
 use std::str::FromStr;
 
@@ -93,6 +94,9 @@ pub struct Conditions {
     pub if_match: Option<EntityTags>,
     /// `If-None-Match`: the document has none of these tags.
     pub if_none_match: Option<EntityTags>,
+    /// It is a write of an immortal, and none that follows it was taken: see [`Numbered`]. No header
+    /// says so.
+    pub numbered: Option<Box<Numbered>>,
 }
 
 impl Conditions {
@@ -196,6 +200,7 @@ mod tests {
         let of = |if_match: Option<&str>, if_none_match: Option<&str>| Conditions {
             if_match: if_match.map(|tags| tags.parse().unwrap()),
             if_none_match: if_none_match.map(|tags| tags.parse().unwrap()),
+            numbered: None,
         };
         let here = Some("\"1\"");
         assert!(of(None, None).check(here, true).is_ok());

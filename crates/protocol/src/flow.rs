@@ -1,7 +1,7 @@
 //! How far numbered messages to another group have come on their way, as their sender knows it. The
-//! sender asks the receiver how far it is, sends on from there as much as its window lets, and sends
-//! again or asks again when an answer is missing. Nothing of it is durable: the next owner of the
-//! sender begins with a question.
+//! sender asks the receiver how far it is, sends on from there as much as its window lets, and
+//! sends again or asks again when an answer is missing. Nothing of it is durable: the next owner of
+//! the sender begins with a question.
 
 use std::collections::VecDeque;
 

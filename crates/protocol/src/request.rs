@@ -8,7 +8,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::instance_write::Numbered;
 use crate::{Code, Conditions, Document, Epoch, GroupId, Principal, Problem, WriteQuorum, links};
 
 /// What is asked.
@@ -85,8 +84,6 @@ pub struct Request {
     pub pragmas: Vec<String>,
     /// Set for requests that a task makes.
     pub source: Option<Source>,
-    /// Set for writes of an immortal.
-    pub numbered: Option<Box<Numbered>>,
     /// On whose behalf.
     pub principal: Principal,
 }
@@ -105,7 +102,6 @@ impl Request {
             idempotency_key: None,
             pragmas: Vec::new(),
             source: None,
-            numbered: None,
             principal: Principal::default(),
         }
     }

@@ -116,7 +116,6 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "an immortal was told of a write that was made",
             "an immortal was told of a write that was refused",
             "an owner asked which of its writes are taken",
-            "a write that came once more was dropped",
         ],
     ),
     (

@@ -84,7 +84,7 @@ async fn change(
     // Only on what was read: another change in between must not be lost.
     let body = json!({"userGroupLinks": links});
     let if_match = answer.etag.as_deref().and_then(|etag| etag.parse().ok());
-    let conditions = client::Conditions { if_match, if_none_match: None };
+    let conditions = client::Conditions { if_match, if_none_match: None, numbered: None };
     let request = client::request(client::Method::Patch, &link).with_json(&body);
     let request = client::Request { conditions, ..request };
     let answer = client.send(request).await.map_err(|error| unreachable(&error))?;

@@ -150,7 +150,7 @@ fn factories_of(request: &Request) -> Vec<String> {
 /// Refuses what is passed over where a document is read in that way: to wait for one that is not
 /// there (`xn-queue`), and these headers.
 fn refuse_with(request: &Request, way: &str, headers: &[Header]) -> Result<(), Problem> {
-    let Conditions { if_match, if_none_match } = &request.conditions;
+    let Conditions { if_match, if_none_match, .. } = &request.conditions;
     let is_there = |header: &Header| match header {
         Header::IfMatch => if_match.is_some(),
         Header::IfNoneMatch => if_none_match.is_some(),

@@ -12,7 +12,7 @@ use group::Output;
 use protocol::explanation::{Finding, WaitsFor};
 use protocol::immortal::{Message, messages, skip_messages};
 use protocol::instance_write::{Asker, Numbered, take_link};
-use protocol::{Code, GroupId, Outcome, Principal, Problem, Request, Response};
+use protocol::{Code, GroupId, Outcome, Principal, Problem, Response};
 use storage::StoreError;
 
 use super::context::StepContext;
@@ -26,7 +26,7 @@ use crate::io::{FromInstance, PartitionAction};
 /// How many instances may ever write to documents of a partition. Of one more nothing is taken.
 const SENDERS_MAX: usize = 10_000;
 
-/// So often the owner of an instance is looked for: a node may know of it late.
+/// How often the owner of an instance is looked for: a node may know of it late.
 const OWNER_TRIES: u32 = 6;
 
 /// After how many tries in vain that is told to the log, and again after as many.
@@ -122,7 +122,8 @@ impl PartitionLeader {
         match request {
             Ok(request) => {
                 let numbered = Numbered { partition, instance, after, number, asker };
-                let request = Request { numbered: Some(Box::new(numbered)), ..request };
+                let mut request = request;
+                request.conditions.numbered = Some(Box::new(numbered));
                 let (opening, call) = (self.duty.opening, self.next_number());
                 self.instances.inbox.called(instance, call);
                 cx.put(Output::Do(PartitionAction::Call {

@@ -77,7 +77,7 @@ impl Item {
     /// Of an instance, if it is a write of one.
     pub(super) fn numbered(&self) -> Option<&Numbered> {
         match &self.who {
-            Who::Client(client) => client.request.numbered.as_deref(),
+            Who::Client(client) => client.request.conditions.numbered.as_deref(),
             Who::Step(_) => None,
         }
     }

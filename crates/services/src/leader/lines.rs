@@ -271,7 +271,8 @@ impl PartitionLeader {
     ) {
         match cx.permit_result(&asked.request, verdict) {
             Verdict::Write(version) => {
-                let asker = asked.request.numbered.as_ref().and_then(|it| it.asker.as_ref());
+                let asker =
+                    asked.request.conditions.numbered.as_ref().and_then(|it| it.asker.as_ref());
                 let not_told = asker.and_then(|asker| self.why_not_told(cx, &asker.instance));
                 let problem = not_told.or_else(|| self.why_not_sent(cx, &version.messages));
                 if let Some(problem) = problem {
@@ -493,7 +494,7 @@ impl PartitionLeader {
                 if self.repeat(cx, asked)? {
                     return Ok(());
                 }
-                let numbered = asked.request.numbered.as_ref();
+                let numbered = asked.request.conditions.numbered.as_ref();
                 let not_taken = numbered.and_then(|it| self.why_not_taken(cx, it));
                 if let Some(problem) = not_taken.or_else(|| fatal(cx, &asked.request, is_last)) {
                     self.refuse(cx, asked.ticket, link, problem);
@@ -534,7 +535,7 @@ impl PartitionLeader {
 
 /// What the entry of a version says of the instance whose write it is, if it is one.
 fn noted(cx: &StepContext<'_, '_>, request: &Request, version: &NewVersion) -> Option<Noted> {
-    let Numbered { instance, after, number, asker, .. } = request.numbered.as_deref()?;
+    let Numbered { instance, after, number, asker, .. } = request.conditions.numbered.as_deref()?;
     let answer = asker.as_ref().map(|asker| {
         let shown = access::shown(&request.principal, &version.document);
         let response = Response::document(version.status, &shown, &cx.handlers().node_id);

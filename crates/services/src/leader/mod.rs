@@ -247,7 +247,7 @@ impl PartitionLeader {
             self.refuse(cx, asked.ticket, &asked.request.path, outdated(source));
             return Ok(());
         }
-        if let Some(numbered) = &asked.request.numbered
+        if let Some(numbered) = &asked.request.conditions.numbered
             && let Some(problem) = self.why_not_taken(cx, numbered)
         {
             self.refuse(cx, asked.ticket, &asked.request.path, problem);

@@ -51,11 +51,11 @@ struct Sender {
 /// What has become of writes of instances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WritesOfInstances {
-    /// So many have come once more, and were dropped.
+    /// How many have come once more, and were dropped.
     pub repeated: u64,
-    /// So many were under way twice, and were not taken the second time.
+    /// How many were under way twice, and were not taken the second time.
     pub late: u64,
-    /// So often an owner that had written before has asked how far it is.
+    /// How often an owner that had written before has asked how far it is.
     pub asked: u64,
 }
 

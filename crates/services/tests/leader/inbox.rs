@@ -61,7 +61,7 @@ impl World {
 
     /// A request has come of a write. Unless writes are held it is brought in at once.
     pub(crate) fn write_comes(&mut self, opening: u64, call: u64, request: Request) {
-        let numbered = request.numbered.as_ref().expect("it is a write of an instance");
+        let numbered = request.conditions.numbered.as_ref().expect("it is a write of an instance");
         let Numbered { instance, after, number, .. } = **numbered;
         let (method, path) = (request.method.name(), &request.path);
         let body = String::from_utf8_lossy(&request.body);

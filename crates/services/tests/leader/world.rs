@@ -196,7 +196,9 @@ impl World {
                 }
                 self.handlers.push_back(invocation);
             }
-            PartitionAction::Call { opening, call, request } if request.numbered.is_some() => {
+            PartitionAction::Call { opening, call, request }
+                if request.conditions.numbered.is_some() =>
+            {
                 self.write_comes(opening, call, *request);
             }
             PartitionAction::Call { opening, call, request } => {
