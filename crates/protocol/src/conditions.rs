@@ -94,8 +94,8 @@ pub struct Conditions {
     pub if_match: Option<EntityTags>,
     /// `If-None-Match`: the document has none of these tags.
     pub if_none_match: Option<EntityTags>,
-    /// It is a write of an immortal, and none that follows it was taken: see [`Numbered`]. No header
-    /// says so.
+    /// It is a write of an immortal, and the next one of that: see [`Numbered`]. No header says
+    /// so.
     pub numbered: Option<Box<Numbered>>,
 }
 

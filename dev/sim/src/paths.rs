@@ -120,7 +120,12 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
     ),
     (
         "orders-net",
-        &["a payment came to the ledger", "an immortal was told of a write that was made"],
+        &[
+            "a payment came to the ledger",
+            "an immortal was told of a write that was made",
+            "a write that came once more was dropped",
+            "a write was under way twice and was taken once",
+        ],
     ),
     (
         "subscriptions",
