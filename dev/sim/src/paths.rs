@@ -122,12 +122,16 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "an immortal was told of a write that was made",
             "an immortal was told of a write that was refused",
             "an owner asked which of its writes are taken",
-            "a write that came once more was dropped",
         ],
     ),
     (
         "orders-net",
-        &["a payment came to the ledger", "an immortal was told of a write that was made"],
+        &[
+            "a payment came to the ledger",
+            "an immortal was told of a write that was made",
+            "a write that came once more was dropped",
+            "a write was under way twice and was taken once",
+        ],
     ),
     (
         "subscriptions",
