@@ -78,6 +78,17 @@ struct Running {
 }
 
 impl Running {
+    /// The records are durable at once, or at that time.
+    fn append(&mut self, batch: u64, records: &[LogRecord], later: Option<u64>) {
+        self.log.append(records).expect("the disk takes it");
+        self.log.sync().expect("the disk takes it");
+        let durable = Input::LogDurable { batch, frames: self.log.frames() };
+        match later {
+            Some(time) => self.syncing.push_back((time, durable)),
+            None => self.inputs.push(durable),
+        }
+    }
+
     /// A program is told this, and says what it says to it.
     fn tell(&mut self, program: u64, bytes: &[Bytes]) {
         if let Some(copy) = self.copies.get_mut(&program) {
@@ -227,6 +238,17 @@ impl Setup {
         written.expect("the disk takes it");
         let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let (programs, copies) = (BTreeMap::new(), BTreeMap::new());
+        let dials = self.dials(number);
+        let syncing = VecDeque::new();
+        let notes = Vec::new();
+        let running =
+            Running { node, log, inputs, links, dials, answers, programs, copies, syncing, notes };
+        self.actors[number].running = Some(running);
+        self.round(number);
+    }
+
+    /// Whom a node that starts is to dial.
+    fn dials(&mut self, number: usize) -> BTreeSet<usize> {
         let mut dials: BTreeSet<usize> = (0..self.actors.len()).collect();
         dials.remove(&number);
         if self.actors[number].has_no_list && self.actors[number].join.is_none() {
@@ -237,12 +259,7 @@ impl Setup {
                 running.dials.insert(number);
             }
         }
-        let syncing = VecDeque::new();
-        let notes = Vec::new();
-        let running =
-            Running { node, log, inputs, links, dials, answers, programs, copies, syncing, notes };
-        self.actors[number].running = Some(running);
-        self.round(number);
+        dials
     }
 
     /// Whether an older program starts from then on, which lacks services.
@@ -512,15 +529,9 @@ impl Setup {
         let Some(running) = &mut actor.running else { return };
         match output {
             Output::Append { batch, records } => {
-                running.log.append(&records).expect("the disk takes it");
-                running.log.sync().expect("the disk takes it");
-                let frames = running.log.frames();
-                let durable = Input::LogDurable { batch, frames };
-                if self.slow.contains(&number) {
-                    running.syncing.push_back((self.micros + SLOW_SYNC_MICROS, durable));
-                } else {
-                    running.inputs.push(durable);
-                }
+                let is_slow = self.slow.contains(&number);
+                let later = is_slow.then_some(self.micros + SLOW_SYNC_MICROS);
+                running.append(batch, &records, later);
             }
             Output::Persist { mark } => {
                 actor.store.persisted(actor.store.written());
