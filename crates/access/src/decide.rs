@@ -5,8 +5,9 @@ use std::fmt;
 use protocol::{Method, Moment, Principal, subscription};
 use query::{Candidate, LinkRange};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::parsed::{Effect, Selection, TokenBody};
+use crate::parsed::{self, Effect, Selection, TokenBody};
 use crate::paths::{
     CREDENTIALS, INSTANCE_OWNERS, INSTANCES, TOKENS, USERS, is_answered_query, is_for_the_cluster,
     is_of_backups, is_of_rules, name_in,
@@ -212,9 +213,14 @@ fn decide_on_rules(
         let is_of_user = name_in(user, USERS) == Some(name) || policy.is_address_of(name, user);
         is_of_user && matches!(verb, Method::Get | Method::Patch)
     } else if let Some(name) = name_in(link, INSTANCE_OWNERS) {
-        // An owner gives the instance to others, and cannot take it from anybody.
-        policy.owns(user, name) == Some(true)
-            && matches!(verb, Method::Get | Method::Put | Method::Patch)
+        // An owner lets others own it as well, and cannot take it from anybody. It writes to
+        // documents with the rights of its owner: so nobody gives it away to one who has more.
+        let remains = match thing {
+            Thing::Document(made) => names_owner(made.body, user),
+            _ => true,
+        };
+        let may = matches!(verb, Method::Put | Method::Patch) && remains || verb == Method::Get;
+        policy.owns(user, name) == Some(true) && may
     } else if let Some(name) = name_in(link, TOKENS) {
         let may = matches!(verb, Method::Get | Method::Delete);
         match thing {
@@ -256,10 +262,16 @@ fn decide_by_owners(
     Some(refused(Reason::InstanceOfOthers))
 }
 
+/// Whether the owners of an instance, as they are or would be, have that user among them.
+fn names_owner(body: &[u8], user: &str) -> bool {
+    let fields: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    parsed::owners(&fields).is_ok_and(|owners| owners.users.contains(user))
+}
+
 /// The token that a document is or would be.
 fn token_of(body: &[u8]) -> Option<TokenBody> {
-    let fields: serde_json::Map<_, _> = serde_json::from_slice(body).ok()?;
-    crate::parsed::token(&fields).ok()
+    let fields: Map<_, _> = serde_json::from_slice(body).ok()?;
+    parsed::token(&fields).ok()
 }
 
 /// What is not known to be meant is not allowed.

@@ -315,11 +315,11 @@ impl Policy {
         })
     }
 
-    /// With whose rights an instance acts: of its owners that count, the first by name.
-    pub fn first_owner(&self, instance: &str) -> Option<&str> {
-        let (owners, _) = self.owners.get(instance)?;
-        let mut users = owners.users.iter().map(String::as_str);
-        users.find(|user| self.owns(user, instance) == Some(true))
+    /// Its owners that count, by name.
+    pub fn owners_of(&self, instance: &str) -> impl Iterator<Item = &str> {
+        let users = self.owners.get(instance).map(|(owners, _)| owners.users.iter());
+        let counts = move |user: &&String| self.owns(user, instance) == Some(true);
+        users.into_iter().flatten().filter(counts).map(String::as_str)
     }
 
     /// Whether a password of that name is this user's, by the address: no user has that name, and

@@ -253,10 +253,7 @@ impl Member {
         if self.ticks.is_multiple_of(CUT_EVERY_TICKS) {
             self.membership.cut_logs(host);
         }
-        if self.membership.is_stopping() {
-            self.membership.go_on_stopping(self.router.is_empty(), host)?;
-        }
-        Ok(Fate::GoesOn)
+        self.membership.go_on_stopping(self.router.is_empty(), host)
     }
 
     /// Notes which kinds have a program that serves them.

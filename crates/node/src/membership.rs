@@ -433,7 +433,7 @@ impl Membership {
         }
         host.effects.note(Level::Info, "stopping: handing over what is owned here".into());
         self.stop = Some(Stop { since: host.now.steady_micros, mark: None });
-        self.go_on_stopping(is_idle, host)
+        self.go_on_stopping(is_idle, host).map(drop)
     }
 
     /// # Errors
@@ -442,15 +442,23 @@ impl Membership {
         &mut self,
         is_idle: bool,
         host: &mut Host<'_>,
-    ) -> Result<(), StoreError> {
-        let Some(Stop { since, mark: None }) = self.stop else { return Ok(()) };
-        let is_handed_over = self.hand_over_all(host)?;
+    ) -> Result<Fate, StoreError> {
+        let Some(Stop { since, mark }) = self.stop else { return Ok(Fate::GoesOn) };
         let waited = host.now.steady_micros.saturating_sub(since);
+        if mark.is_some() {
+            if self.shard.log.full().is_none() || waited < STOP_MICROS_MAX {
+                return Ok(Fate::GoesOn);
+            }
+            // The state gets to the disk when there is room. The next start has it from the log.
+            host.effects.outputs.push(Output::Stopped);
+            return Ok(Fate::Ended);
+        }
+        let is_handed_over = self.hand_over_all(host)?;
         if (is_handed_over && is_idle) || waited > STOP_MICROS_MAX {
             self.stop = Some(Stop { since, mark: Some(self.shard.log.next_mark()) });
             self.shard.log.want_persist = true;
         }
-        Ok(())
+        Ok(Fate::GoesOn)
     }
 
     // What this node promised, and what others did.

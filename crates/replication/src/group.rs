@@ -534,6 +534,11 @@ impl Group {
         somebody_is_away: bool,
         limits: &TailLimits,
     ) -> Option<LogRecord> {
+        if *limits == TailLimits::NOTHING && !self.snapshots.offers.is_empty() {
+            // Behind the state that is on its way stands what its receiver needs next: without it
+            // another state would have to follow, and so on.
+            return None;
+        }
         let log = self.raw.store();
         let (base, last, bytes) = (log.base(), log.last(), log.appended_bytes());
         let matched = self.progress().into_iter().map(|(_, progress)| progress.matched).min();

@@ -131,7 +131,8 @@ impl Tail {
         let newest = *self.marks.back().expect("there is always a mark");
         let long = micros - newest.micros >= limits.micros_min / 8;
         let far = bytes.saturating_sub(newest.bytes) >= limits.bytes_max / 8;
-        if (long || far) && last >= newest.position {
+        let is_longer = last > newest.position || last == newest.position && bytes != newest.bytes;
+        if (long || far) && is_longer {
             self.marks.push_back(Mark { micros, position: last, bytes });
         }
         // A mark is of no use when the one after it is old and large, too.
@@ -199,6 +200,19 @@ mod tests {
             let cut = self.tail.cut(self.reach, self.reach.last, need, &LIMITS);
             self.reach.base = self.reach.base.max(cut);
             assert!(self.tail.marks.len() <= 30, "{} marks", self.tail.marks.len());
+        }
+    }
+
+    #[test]
+    fn an_idle_log_has_few_marks_whatever_is_kept() {
+        for limits in [TailLimits::NOTHING, TailLimits::default()] {
+            let mut tail = Tail::default();
+            let (base, last) = (Position(0), Position(9));
+            for micros in (0..10_000).map(|second| second * 1_000_000) {
+                let reach = Reach { micros, base, last, bytes: 900 };
+                tail.cut(reach, last, Need::NobodyAway, &limits);
+            }
+            assert!(tail.marks.len() <= 3, "{}", tail.marks.len());
         }
     }
 

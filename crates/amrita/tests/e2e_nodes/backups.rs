@@ -439,7 +439,7 @@ fn a_restore_that_was_killed_is_done_again() {
     assert!(!cluster.folder().join("fresh/log").exists());
     let mut start = crate::cluster::node_arguments(&other.member(0).id, port, &sandbox);
     start.extend(["--restore".to_owned(), dir]);
-    Cluster::run_to_its_end(&start).refused_with(&["not empty", "leave --restore out"]);
+    Cluster::run_to_its_end(&start).refused_with(&["not empty", "without --restore"]);
     other.start(0);
     other.wait_until_whole();
     assert_eq!(other.get(0, "/core/examples/before").status, 200);

@@ -217,6 +217,9 @@ fn the_first_node_takes_a_list_once_it_has_peers_and_comes_back_without_one() {
     first.kill(0);
     fs::remove_dir_all(&first.member(0).sandbox).expect("a sandbox can be removed");
     first.start_again(0);
+    // It would be let in after two minutes, too.
+    first.wait_for("it to ask", || ok(&ports[1..2], &["admit"]).contains("n1").then_some(()));
+    ok(&ports[1..2], &["admit", "n1"]);
     waits_for_available(&first, ports[1], 3);
     first.wait_for("it to be filled", || {
         let kept = Ask::get("/core/examples/kept?consistency=local").send(ports[0]).ok()?;

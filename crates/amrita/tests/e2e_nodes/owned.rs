@@ -103,7 +103,10 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
         own.wait_for(name, || stranger.said().contains(code));
     }
     drop(program);
-    ok("jane", &["immortal", "owners", "server", "--set", "joe"]);
+    // It could do then what he may: so he takes it, and she does not give it away.
+    refused("jane", &["immortal", "owners", "server", "--set", "joe"]);
+    ok("jane", &["immortal", "owners", "server", "--set", "jane,joe"]);
+    ok("joe", &["immortal", "owners", "server", "--set", "joe"]);
     refused("jane", &["immortal", "checkpoint", "server"]);
     let program = Program::started(&own, "given", "server", &tokens[1]);
     own.wait_for("the new owner's program to be attached", || {

@@ -311,20 +311,28 @@ fn write_of(waiting: Waiting, name: &str) -> Result<InstanceWrite, Problem> {
     Ok(InstanceWrite { method, link, body, asker })
 }
 
-/// With whose rights an instance writes. An instance has the rights of its owner, and of several
-/// owners those of the first one.
+/// With whose rights an instance writes: those of its only owner.
 fn principal_of(cx: &StepContext<'_, '_>, name: &str) -> Result<Principal, Problem> {
     let guard = &cx.handlers().guard;
-    match guard.policy.first_owner(name) {
-        Some(user) => Ok(Principal::User(user.into())),
-        None if guard.is_on => {
+    let mut owners = guard.policy.owners_of(name);
+    match (owners.next(), owners.next()) {
+        // With the rights of one of them the others could do what they may not.
+        (Some(_), Some(_)) if guard.is_on => {
+            let text = format!(
+                "the immortal '{name}' belongs to several users, and only what belongs to one user \
+                 writes to documents: amrita immortal owners {name} --set USER"
+            );
+            Err(Problem::new(Code::AccessDenied, text))
+        }
+        (Some(user), _) => Ok(Principal::User(user.into())),
+        (None, _) if guard.is_on => {
             let text = format!(
                 "the immortal '{name}' belongs to nobody, and writes with the rights of its owner: \
                  amrita immortal owners {name} --set USER"
             );
             Err(Problem::new(Code::AccessDenied, text))
         }
-        None => Ok(Principal::Anonymous),
+        (None, _) => Ok(Principal::Anonymous),
     }
 }
 

@@ -569,8 +569,7 @@ fn tell_of_waiting(cx: &mut StepContext<'_, '_>, link: &str, tries: u32, why: &s
 fn noted(cx: &StepContext<'_, '_>, request: &Request, version: &NewVersion) -> Option<Noted> {
     let Numbered { instance, after, number, asker, .. } = request.numbered()?;
     let answer = asker.as_ref().map(|asker| {
-        let shown = access::shown(&request.principal, &version.document);
-        let response = Response::document(version.status, &shown, &cx.handlers().node_id);
+        let response = cx.answer_to(&request.principal, version.status, &version.document);
         answer_to(asker, &response)
     });
     Some(Noted { instance: *instance, after: *after, number: *number, answer })
