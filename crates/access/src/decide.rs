@@ -325,7 +325,7 @@ mod tests {
 
     use super::*;
 
-    fn document(link: &str, body: &serde_json::Value) -> Document {
+    fn document(link: &str, body: &Value) -> Document {
         Document {
             link: link.into(),
             version: 0,

@@ -93,15 +93,7 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     ] {
         refused("joe", words);
     }
-    for (name, instance, token) in [
-        ("not his", "server", tokens[1].as_str()),
-        ("not hers", "others", tokens[0].as_str()),
-        ("nobody's", "server", ""),
-    ] {
-        let stranger = Program::started(&own, name, instance, token);
-        let code = if token.is_empty() { "UNAUTHORIZED" } else { "ACCESS_DENIED" };
-        own.wait_for(name, || stranger.said().contains(code));
-    }
+    others_are_turned_away(&own, &tokens[0], &tokens[1]);
     drop(program);
     // It could do then what he may: so he takes it, and she does not give it away.
     refused("jane", &["immortal", "owners", "server", "--set", "joe"]);
@@ -120,6 +112,16 @@ fn an_instance_is_its_owners_and_its_programs_attach_over_tls() {
     assert!(ok("jane", &["immortal", "owners", "server"]).contains("belongs to jane"));
     what_is_nobodys_stays_so(&own, &ok);
     what_a_binding_erases_belongs_to_nobody(&own, &ok, &refused);
+}
+
+fn others_are_turned_away(own: &Own, of_jane: &str, of_joe: &str) {
+    for (name, instance, token) in
+        [("not his", "server", of_joe), ("not hers", "others", of_jane), ("nobody's", "server", "")]
+    {
+        let stranger = Program::started(own, name, instance, token);
+        let code = if token.is_empty() { "UNAUTHORIZED" } else { "ACCESS_DENIED" };
+        own.wait_for(name, || stranger.said().contains(code));
+    }
 }
 
 /// It is not taken by registering it once more.
