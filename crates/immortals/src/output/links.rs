@@ -6,6 +6,8 @@ use protocol::GroupId;
 use protocol::immortal::{Garbled, Message, messages, put_message};
 use protocol::instance_write::{partition_of_write, put_link, stream_to};
 
+use crate::adapter::MESSAGE_BYTES_MAX;
+
 /// Messages that go to one stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ToStream {
@@ -18,14 +20,20 @@ pub(crate) struct ToStream {
 /// goes to the partition of its document, so a SEND may have messages for two.
 ///
 /// # Errors
-/// When they are no messages, or such as no document takes.
+/// When they are no messages, or such as no document takes, or so many that their links alone would
+/// take more than a SEND may.
 pub(crate) fn to_partitions(
     link: &str,
     said: Bytes,
     partitions: u32,
 ) -> Result<Vec<ToStream>, Garbled> {
     let mut all: Vec<(GroupId, u64, Vec<u8>)> = Vec::new();
+    let mut of_links = 0;
     for message in messages(said) {
+        of_links += link.len();
+        if of_links > MESSAGE_BYTES_MAX {
+            return Err(Garbled::expected("fewer messages to so long a link in one SEND"));
+        }
         let message = with_link(link, message?)?;
         let (Message::Fork { method, .. } | Message::Call { method, .. }) = message else {
             unreachable!("it was just made one of them")
@@ -110,5 +118,14 @@ mod tests {
             assert!(to_partitions("/a/b", said(&[wrong]), 1).is_err());
         }
         assert!(to_partitions("/a/b", Bytes::from_static(&[9, 0]), 1).is_err(), "cut short");
+    }
+
+    #[test]
+    fn what_becomes_of_a_send_is_bounded() {
+        let link = format!("/a/{}", "x".repeat(1_000));
+        let one_too_many = MESSAGE_BYTES_MAX / link.len() + 1;
+        let many = said(&vec![fork(WriteMethod::Patch); one_too_many]);
+        assert!(many.len() < 1 << 20, "they take little as they are said");
+        assert!(to_partitions(&link, many, 1).is_err());
     }
 }
