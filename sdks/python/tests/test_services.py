@@ -78,9 +78,10 @@ class Impatient:
 class OneNode(WithNodes):
     def test_the_handlers_of_a_kind_are_those_of_the_program(self) -> None:
         self.start("one")
-        self.assertEqual(self.make("A", count=1), {"count": 1, "by": "one"})
+        self.assertEqual(self.make("A", count=1), {"count": 1, "by": "one", "heard": []})
         patched = self.client.patch(f"{COUNTERS}/A", {"note": "grüße, 世界"})
-        self.assertEqual(patched.value, {"count": 1, "by": "one", "note": "grüße, 世界"})
+        shown = {"count": 1, "by": "one", "note": "grüße, 世界", "heard": []}
+        self.assertEqual(patched.value, shown)
         large = 2**60 + 1
         put = self.client.put(f"{COUNTERS}/A", {"count": large})
         self.assertEqual((put.value["count"], put.version), (large, 2))
@@ -99,7 +100,7 @@ class OneNode(WithNodes):
         self.make("A")
         impatient = self.impatient()
         for code, part, action, body in (
-            ("NOT_FOUND", "they have add, tell, fail, spoil, who", "nothing", {}),
+            ("NOT_FOUND", "they have add, tell, heard, fail, spoil, who", "nothing", {}),
             ("BAD_REQUEST", "has no field 'x'", "add", {"x": 1}),
             ("BAD_REQUEST", "a whole number", "add", {"number": "1"}),
             ("BAD_REQUEST", "'not a number'|\"not a number\"", "spoil", {}),
