@@ -59,6 +59,9 @@ pub struct Missed {
 #[derive(Clone, Debug, Default)]
 pub struct Caught {
     pub changes: Vec<Missed>,
+    /// A version may be missing that is no part of the changes, or what a document was before the
+    /// first of its own.
+    pub is_broken: bool,
     /// Where the next call goes on; `None` when all was looked at.
     pub next: Option<Cursor>,
 }
@@ -109,7 +112,7 @@ impl Partition {
     /// When the store cannot be read.
     pub fn since(&self, store: &dyn Reader, asked: &Since<'_>) -> Result<Caught, StoreError> {
         let (heads, next) = self.heads_since(store, asked)?;
-        let mut caught = Caught { changes: Vec::new(), next };
+        let mut caught = Caught { next, ..Caught::default() };
         let mut bytes = 0;
         for head in heads {
             let cut = match asked.latest_at {
@@ -222,8 +225,8 @@ impl Partition {
         let mut before = match first.checked_sub(1) {
             Some(version) => {
                 let before = self.kept(store, &head.link, version)?.map(|it| it.document);
-                // Whether it met a query before is not known any more.
-                is_after_gap |= before.is_none();
+                // What it was before is not known any more.
+                caught.is_broken |= before.is_none();
                 before
             }
             None => None,
@@ -235,12 +238,8 @@ impl Partition {
             };
             let Version { document, position } = found;
             if position > asked.until {
-                if is_after_gap {
-                    // There may have been a version up to there that is not kept.
-                    let place = Place { position: asked.until, taken: 0 };
-                    let change = Change { place, before: None, after: None };
-                    caught.changes.push(Missed { change, is_after_gap });
-                }
+                // There may have been a version up to there that is not kept.
+                caught.is_broken |= is_after_gap;
                 return Ok(false);
             }
             if *bytes >= asked.bytes_max {

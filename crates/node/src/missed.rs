@@ -61,6 +61,9 @@ pub(crate) fn look(
         bytes_max: MISSED_BYTES,
     };
     let caught = partition.since(store, &asked).map_err(failed)?;
+    if caught.is_broken {
+        return Err(gone());
+    }
     let mut changes = Vec::with_capacity(caught.changes.len());
     for Missed { change, is_after_gap } in caught.changes {
         if is_after_gap {

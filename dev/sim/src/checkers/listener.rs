@@ -87,10 +87,12 @@ impl Listener {
             self.late += 1;
             return Ok(());
         }
-        if is_after_gap {
+        let is_state = key.ends_with("-state");
+        // The state as it is takes the place of what came before it, and who owned the subscription
+        // before may tell some of that late.
+        if is_after_gap || is_state && last.is_some_and(|last| version > last + 1) {
             known.skipped = Some((version, machine));
         }
-        let is_state = key.ends_with("-state");
         let fits = match last {
             None => true,
             Some(_) if known.seen.contains(&version) => true,
