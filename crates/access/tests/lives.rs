@@ -55,12 +55,32 @@ fn an_instance_is_not_a_later_users_of_the_owners_name() {
     ] {
         let policy = Policy::of([jane(made), owners(&marks)]);
         assert_eq!(policy.owns(JANE, "a"), Some(owns), "{marks:?} {made}");
+        assert_eq!(policy.owners_of("a").count(), usize::from(owns), "{marks:?} {made}");
         for (verb, path) in [
             (Method::Post, "/core/immortals/a/attach"),
             (Method::Put, "/core/authz/instance-owners/a"),
         ] {
             assert_eq!(may(&policy, verb, &Thing::Path(path)), owns, "{marks:?} {made} {path}");
         }
+    }
+}
+
+/// An instance writes with the rights of its owner, so it is taken over and not given away.
+#[test]
+fn an_owner_stays_among_the_owners_until_another_one_removes_it() {
+    let joe = format!("{USERS}/joe");
+    let owned =
+        |users: &[&str]| document(&format!("{INSTANCE_OWNERS}/a"), &json!({"userLinks": users}));
+    let policy = Policy::of([jane(5), user("joe", "joe@x"), owned(&[JANE])]);
+    for (users, is_allowed) in
+        [(&[JANE][..], true), (&[JANE, &joe], true), (&[&joe], false), (&[], false)]
+    {
+        let owned = owned(users);
+        let thing = Thing::Document(Candidate::from(&owned));
+        for verb in [Method::Put, Method::Patch] {
+            assert_eq!(may(&policy, verb, &thing), is_allowed, "{users:?}");
+        }
+        assert!(!may(&policy, Method::Delete, &thing));
     }
 }
 

@@ -59,8 +59,7 @@ pub struct Missed {
 #[derive(Clone, Debug, Default)]
 pub struct Caught {
     pub changes: Vec<Missed>,
-    /// A version may be missing that is no part of the changes, or what a document was before the
-    /// first of its own.
+    /// A version may be missing, and none of these changes says so: it is not behind a gap.
     pub is_broken: bool,
     /// Where the next call goes on; `None` when all was looked at.
     pub next: Option<Cursor>,
@@ -226,7 +225,7 @@ impl Partition {
             Some(version) => {
                 let before = self.kept(store, &head.link, version)?.map(|it| it.document);
                 // What it was before is not known any more.
-                caught.is_broken |= before.is_none();
+                caught.is_broken |= before.is_none() && !is_after_gap;
                 before
             }
             None => None,

@@ -203,3 +203,64 @@ fn record_bytes(record: &LogRecord) -> usize {
         _ => 32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Position, ReplicaId, Term};
+    use replication::{Members, Message, MessageKind};
+    use storage::{Entry, EntryKind};
+
+    use super::*;
+    use crate::io::Output;
+
+    fn consensus(kind: MessageKind, entries: Vec<Entry>) -> Frame {
+        let message = Message::new(kind, ReplicaId(2), ReplicaId(1), Term(1));
+        Frame::Consensus { group: GroupId(1), message: Message { entries, ..message } }
+    }
+
+    fn chunk() -> Frame {
+        Frame::Chunk(group::Chunk {
+            group: GroupId(1),
+            transfer: 1,
+            number: 0,
+            pairs: Vec::new(),
+            last: None,
+            position: Position(1),
+            term: Term(1),
+            members: Members::default(),
+        })
+    }
+
+    #[test]
+    fn what_brings_more_than_the_disk_takes_is_left_out_and_nothing_else() {
+        let entry = Entry {
+            position: Position(1),
+            term: Term(1),
+            kind: EntryKind::Normal,
+            data: bytes::Bytes::from_static(b"x"),
+        };
+        let append = || consensus(MessageKind::Append, vec![entry.clone()]);
+        let mut log = LogBatch::after_start(0, 100);
+        let mut effects = Effects::default();
+        assert!(!log.leaves_out(&append(), &mut effects), "nothing waits");
+        log.pace.given_out(1, 2, 0);
+        for _ in 0..2 {
+            assert!(log.leaves_out(&append(), &mut effects));
+        }
+        let [Output::Note { text, .. }] = &effects.outputs[..] else { panic!("it is said once") };
+        assert!(text.contains("no entries are taken"), "{text}");
+        for harmless in [
+            consensus(MessageKind::Append, Vec::new()),
+            consensus(MessageKind::Heartbeat, Vec::new()),
+            chunk(),
+        ] {
+            assert!(!log.leaves_out(&harmless, &mut effects));
+        }
+        log.pace.durable(1, 1, 5);
+        assert!(!log.leaves_out(&append(), &mut effects));
+        assert!(!log.leaves_out(&chunk(), &mut effects));
+        log.set_full("no room".to_owned());
+        assert!(log.leaves_out(&chunk(), &mut effects), "the state store would hold all of it");
+        assert!(!log.leaves_out(&append(), &mut effects), "these are bounded by bytes");
+    }
+}

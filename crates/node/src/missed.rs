@@ -36,15 +36,9 @@ pub(crate) fn look(
     let (partition, store) = (replica.machine().partition(), &*view.shard.store);
     let applied = replica.consensus.applied_position();
     let from = all_before(reading.places[&group]);
-    let mark = mark_of(prefix);
-    // What was begun for another prefix says nothing of these documents.
-    let is_begun = |it: &Catching| it.group == group && it.prefix == mark;
-    let begun = reading.catching.clone().filter(is_begun);
-    let anew = Catching { group, until: applied, prefix: mark, after: None };
-    let mut catching = begun.unwrap_or(anew);
-    if applied < catching.until {
+    let Some(mut catching) = goes_on(reading, group, prefix, applied) else {
         return Ok(Brought::NotHere);
-    }
+    };
     let failed =
         |error: StoreError| Problem::internal(format!("the store cannot be read: {error}"));
     // Asked each time: what goes while the reader is catching up is missed as well.
@@ -84,6 +78,18 @@ pub(crate) fn look(
     Ok(Brought::Changes(changes, behind))
 }
 
+/// Where a reader goes on in a partition, or begins; `None`: it was promised more than this replica
+/// has applied.
+fn goes_on(reading: &Reading, group: GroupId, prefix: &str, applied: Position) -> Option<Catching> {
+    let mark = mark_of(prefix);
+    // What was begun for another prefix says nothing of these documents.
+    let is_begun = |it: &Catching| it.group == group && it.prefix == mark;
+    let begun = reading.catching.clone().filter(is_begun);
+    let anew = Catching { group, until: applied, prefix: mark, after: None };
+    let catching = begun.unwrap_or(anew);
+    (catching.until <= applied).then_some(catching)
+}
+
 /// By what a token knows the prefix with which it was made.
 pub(crate) fn mark_of(prefix: &str) -> u64 {
     hash(prefix.as_bytes())
@@ -112,7 +118,35 @@ fn gone() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use documents::Cursor;
+
     use super::*;
+
+    #[test]
+    fn a_reader_goes_on_where_it_was_and_begins_anew_elsewhere() {
+        let group = GroupId(3);
+        let cursor = || Some(Cursor { link: "/a/m".into(), version: 4 });
+        let at = |group, prefix| {
+            let (until, prefix) = (Position(9), mark_of(prefix));
+            let catching = Some(Catching { group, until, prefix, after: cursor() });
+            Reading { places: BTreeMap::new(), catching }
+        };
+        let goes_on = |reading: &Reading, applied| {
+            let catching = goes_on(reading, group, "/a/", Position(applied))?;
+            assert_eq!((catching.group, catching.prefix), (group, mark_of("/a/")));
+            Some((catching.until.0, catching.after))
+        };
+        let same = at(group, "/a/");
+        assert_eq!(goes_on(&same, 12), Some((9, cursor())));
+        assert_eq!(goes_on(&same, 9), Some((9, cursor())));
+        assert_eq!(goes_on(&same, 8), None, "this replica is behind what was promised");
+        for other in [at(group, "/a/b/"), at(GroupId(4), "/a/"), Reading::default()] {
+            assert_eq!(goes_on(&other, 12), Some((12, None)), "{other:?}");
+            assert_eq!(goes_on(&other, 8), Some((8, None)), "{other:?}");
+        }
+    }
 
     #[test]
     fn only_what_could_have_been_told_counts_as_gone() {

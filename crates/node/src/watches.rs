@@ -111,8 +111,7 @@ impl Watches {
             Ok(found) => found,
             Err(problem) => return effects.respond(&purpose, problem),
         };
-        let waits_for_a_look = found.is_cut && found.count == 0 && !found.has_looked;
-        let is_answered = found.count > 0 || found.is_cut && !waits_for_a_look;
+        let is_answered = found.count > 0 || found.has_looked;
         if is_answered || watch.wait_micros == 0 || view.is_stopping {
             return effects.respond(&purpose, answer(&found, &reading, view));
         }
@@ -123,7 +122,8 @@ impl Watches {
         let deadline = view.now.steady_micros + watch.wait_micros;
         self.waiting.insert(self.next, Waiting { purpose, watch, reading, deadline });
         self.next += 1;
-        if waits_for_a_look {
+        if found.is_cut {
+            // It goes on with the next step.
             self.todo = self.waiting.len();
         }
     }

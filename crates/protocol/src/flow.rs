@@ -12,6 +12,10 @@ pub const ASK_AGAIN_MICROS: u64 = 300_000;
 /// A message that is longer than the window is given more time, in bytes for each microsecond.
 const LONG_BYTES_PER_MICRO: usize = 10;
 
+/// A receiver that takes nothing for longer does not take it by itself, as far as can be told, in
+/// microseconds.
+pub const STANDS_MICROS: u64 = 5_000_000;
+
 /// Messages are sent again from the same number at most this often, in microseconds.
 const RESEND_MICROS: u64 = 50_000;
 
@@ -89,6 +93,11 @@ impl Flow {
     /// Since when the receiver has taken nothing, although there was something.
     pub fn stands_since(&self) -> Option<u64> {
         self.stands_since
+    }
+
+    /// The receiver has everything up to this number, durable.
+    pub fn logged(&self) -> u64 {
+        self.logged
     }
 
     /// The receiver has said that it has everything up to `logged`, durable.
@@ -188,6 +197,9 @@ mod tests {
         flow.acked(2, None, 40);
         assert_eq!(flow.stands_since(), None, "it has all");
         flow.sent(3, 10, 50);
+        assert_eq!(flow.stands_since(), Some(50));
+        flow.acked(1, None, 60);
+        assert_eq!(flow.logged(), 2, "what is durable stays durable");
         assert_eq!(flow.stands_since(), Some(50));
     }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use protocol::ReplicaId;
 use random::{Random, digest};
-use replication::MembershipChange;
+use replication::{MembershipChange, TailLimits};
 use world::{Replica, World};
 
 const SEEDS: u64 = 300;
@@ -158,7 +158,11 @@ impl History {
                 let bytes = self.random.index(2_000);
                 self.world.group(id).shrink_window(bytes);
             }
-            7 => self.world.cut_tail(id),
+            7 => {
+                let some = TailLimits { bytes_max: 400, micros_min: 8 };
+                let limits = if self.random.one_in(4) { TailLimits::NOTHING } else { some };
+                self.world.cut_tail(id, limits);
+            }
             0 => self.world.persist_state(id),
             1 => self.world.compact(id),
             2 => self.change(id),

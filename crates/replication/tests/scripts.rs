@@ -40,7 +40,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use protocol::{Position, ReplicaId, Term};
-use replication::{MembershipChange, Message, MessageKind};
+use replication::{MembershipChange, Message, MessageKind, TailLimits};
 use script::Player;
 use world::{World, describe_members};
 
@@ -124,6 +124,7 @@ impl Scripted {
             "crash" => world.crash(id, count(2).unwrap_or(0), count(3).unwrap_or(0)),
             "start" => world.start(id),
             "compact" => world.compact(id),
+            "tail-nothing" => world.cut_tail(id, TailLimits::NOTHING),
             "shrink" => {
                 let left = world.group(id).shrink_window(usize::MAX);
                 world.tell(id, if left == 0 { "holds nothing" } else { "holds some entries" });

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use access::WHO_AM_I;
+use access::{CAN_I, WHO_AM_I};
 use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::inbox::Inbox;
@@ -51,6 +52,26 @@ pub(crate) async fn user_of(
         return Err(problem_of(&answer));
     }
     Ok(answer.to_json()["userLink"].as_str().map(str::to_owned))
+}
+
+/// Whether somebody may do that there, and who the node takes that one for.
+///
+/// # Errors
+/// When the node cannot tell at this moment, or knows nobody by what is shown.
+pub(crate) async fn may(
+    inbox: &Inbox,
+    principal: Principal,
+    (verb, link): (Method, &str),
+) -> Result<(bool, String), Problem> {
+    let body = json!({"verb": verb.name(), "link": link});
+    let request = Request::new(Method::Post, CAN_I).with_json(&body).on_behalf_of(principal);
+    let answer = ask(inbox, request).await;
+    if !answer.is_success() {
+        return Err(problem_of(&answer));
+    }
+    let body = answer.to_json();
+    let who = body["as"].as_str().unwrap_or("anonymous").to_owned();
+    Ok((body["isAllowed"] == json!(true), who))
 }
 
 /// The problem that the node's own answer tells of.

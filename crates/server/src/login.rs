@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{
-    CAN_I, CREDENTIALS, Event, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE,
-    PASSWORD_LINK, PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
+    CREDENTIALS, Event, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE, PASSWORD_LINK,
+    PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
 };
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -15,7 +15,7 @@ use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response, nod
 use serde_json::{Map, Value, json};
 use services::Catalogue;
 
-use crate::ask::{ask, problem_of, user_of};
+use crate::ask::{ask, may, problem_of, user_of};
 use crate::base64::decode_base64;
 use crate::caller::Caller;
 use crate::fields::{body_of, check_fields, seconds_of, text_of};
@@ -315,20 +315,13 @@ impl Doorkeeper {
         if !self.is_on {
             return Ok(principal.shown().to_owned());
         }
-        let body = json!({"verb": verb.name(), "link": path});
-        let request = Request::new(Method::Post, CAN_I).with_json(&body).on_behalf_of(principal);
-        let answer = ask(&self.inbox, request).await;
-        let body = answer.to_json();
-        let who = body["as"].as_str().unwrap_or("anonymous");
-        if answer.is_success() && body["isAllowed"] == json!(true) {
-            return Ok(who.to_owned());
+        let (is_allowed, who) = may(&self.inbox, principal, (verb, path)).await?;
+        if is_allowed {
+            return Ok(who);
         }
-        if answer.is_success() {
-            let verb = verb.name();
-            let text = format!("{who} may not {verb} {path}: no role allows it, or one denies it");
-            return Err(Problem::new(Code::AccessDenied, text));
-        }
-        Err(problem_of(&answer))
+        let verb = verb.name();
+        let text = format!("{who} may not {verb} {path}: no role allows it, or one denies it");
+        Err(Problem::new(Code::AccessDenied, text))
     }
 
     async fn login(&self, request: &Request, caller: &Caller) -> Result<Answer, Problem> {

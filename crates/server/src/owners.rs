@@ -2,10 +2,10 @@
 //! instance is, so there is no moment in which the instance is anybody's.
 
 use access::{INSTANCE_OWNERS, INSTANCES, name_in};
-use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
+use protocol::{Code, Method, Outcome, Problem, Request, Response};
 use serde_json::{Value, json};
 
-use crate::ask::{ask, ask_as_system, user_of};
+use crate::ask::{ask, ask_as_system, may, user_of};
 use crate::inbox::Inbox;
 use crate::lives;
 
@@ -33,8 +33,11 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
     let Some(name) = body["name"].as_str().filter(|name| !name.contains('/')) else {
         return ask(inbox, request).await;
     };
-    let Ok(Some(user)) = user_of(inbox, &request.principal).await else {
-        return ask(inbox, request).await;
+    // Who cannot be told just now is not nobody: the instance would belong to nobody for good.
+    let user = match user_of(inbox, &request.principal).await {
+        Ok(Some(user)) => user,
+        Ok(None) => return ask(inbox, request).await,
+        Err(problem) => return problem.with_outcome(Outcome::NotApplied).into(),
     };
     // The node looks at the directory's owner before it says that there is none.
     // The name is a client's: what stands behind a '?' in it is no query.
@@ -45,7 +48,11 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
         400 | 404 => false,
         _ => return known,
     };
-    let may_change = may_change(inbox, &request.principal, name).await;
+    let change = (Method::Patch, &*format!("{INSTANCES}/{name}"));
+    let may_change = match may(inbox, request.principal.clone(), change).await {
+        Ok((is_allowed, _)) => is_allowed,
+        Err(problem) => return problem.with_outcome(Outcome::NotApplied).into(),
+    };
     if is_there {
         // Who registers again what is there becomes no owner, also of what is nobody's.
         return if may_change { ask(inbox, request).await } else { others(name) };
@@ -136,13 +143,6 @@ async fn forget(inbox: &Inbox, link: &str, version: Option<&str>) {
     if !answer.is_success() && ![404, 412].contains(&answer.status) {
         tracing::warn!(target: "amrita", "{link} is still there; an admin may delete it");
     }
-}
-
-async fn may_change(inbox: &Inbox, principal: &Principal, name: &str) -> bool {
-    let asked = json!({"verb": "PATCH", "link": format!("{INSTANCES}/{name}")});
-    let asked = Request::new(Method::Post, access::CAN_I).with_json(&asked);
-    let answer = ask(inbox, asked.on_behalf_of(principal.clone())).await;
-    answer.to_json()["isAllowed"] == json!(true)
 }
 
 fn others(name: &str) -> Response {

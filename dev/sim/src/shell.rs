@@ -74,7 +74,9 @@ impl World {
     fn look_at_tasks(&mut self, machine: usize) -> Result<(), Broken> {
         let machine = &self.machines[machine];
         let running = machine.running.as_ref().expect("the caller saw it alive");
-        let tasks = next_events::look(&running.node).map_err(|it| it.at(&machine.name))?;
+        let is_damaged = machine.store.is_rotten() || machine.store.altered().is_some();
+        let tasks = next_events::look(&running.node, is_damaged);
+        let tasks = tasks.map_err(|it| it.at(&machine.name))?;
         if tasks > 0 {
             self.paths.reached("a task under way has its next event");
         }

@@ -49,7 +49,7 @@ pub(crate) enum ImmortalCommand {
   amrita immortal debug server --recording FILE --receive-port 2000 --send-port 2001
                                                          a program of AMBROSIA's, from a file")]
     Debug(DebugOptions),
-    /// Show whose an instance is, or give it to others; where clients must log in
+    /// Show whose an instance is, or let others own it; where clients must log in
     Owners(OwnersOptions),
     /// Remove an instance with its log and its checkpoints, for good
     Deregister(DeregisterOptions),

@@ -6,6 +6,7 @@ use cluster::InstanceEntry;
 use immortals::{ReplicaStatus, Since};
 use protocol::GroupId;
 use protocol::explanation::{Finding, WaitsFor};
+use protocol::flow::STANDS_MICROS;
 use protocol::instance_write::partition_of_stream;
 
 use super::instance_state;
@@ -14,9 +15,6 @@ use crate::view::View;
 /// A program that has been at one input for longer, in microseconds, does not come past it by
 /// itself, as far as can be told.
 const INPUT_MICROS_MAX: u64 = 30_000_000;
-
-/// A destination that takes nothing for longer, in microseconds, does not take it by itself.
-const STANDS_MICROS: u64 = 5_000_000;
 
 /// How a replica is, and since when, as far as this node knows.
 struct Known {

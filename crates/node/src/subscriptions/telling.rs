@@ -54,6 +54,8 @@ pub(crate) struct Telling {
     catching_up: BTreeMap<GroupId, CatchUp>,
     /// Of these partitions the present state comes first.
     to_replay: BTreeSet<GroupId>,
+    /// In these partitions something was missed that is not kept. The next change says so.
+    gaps: BTreeSet<GroupId>,
     /// There is nothing to tell up to where the node has looked at all changes.
     pub(crate) is_level: bool,
     pub(crate) under_way: Option<UnderWay>,
@@ -102,6 +104,8 @@ struct CatchUp {
     replays_at: Option<Moment>,
     after: Option<Cursor>,
     missed: VecDeque<Missed>,
+    /// That documents have gone is said already.
+    says_gone: bool,
     is_at_end: bool,
 }
 
@@ -163,6 +167,7 @@ impl Telling {
             turn: GroupId(0),
             catching_up: BTreeMap::new(),
             to_replay,
+            gaps: BTreeSet::new(),
             is_level: false,
             under_way: None,
             failing: None,
@@ -246,7 +251,8 @@ impl Telling {
             if let Some(news) = at.scope.news(change, at.filter) {
                 let (from, what) =
                     (From::Memory(group, change.place), What::Change(change.clone(), news));
-                let found = Found { group, from, what, is_after_gap: false };
+                let is_after_gap = self.gaps.contains(&group);
+                let found = Found { group, from, what, is_after_gap };
                 return Ok(Step::Found(Box::new(found)));
             }
             self.places.insert(group, change.place);
@@ -278,7 +284,8 @@ impl Telling {
             };
             if let Some(what) = what {
                 let from = From::Store(group);
-                let found = Found { group, from, what, is_after_gap: *is_after_gap };
+                let is_after_gap = *is_after_gap || self.gaps.contains(&group);
+                let found = Found { group, from, what, is_after_gap };
                 return Ok(Step::Found(Box::new(found)));
             }
             it.missed.pop_front();
@@ -309,6 +316,11 @@ impl Telling {
             bytes_max: MISSED_BYTES,
         };
         let caught = partition.since(store, &asked)?;
+        // What goes while the subscriber catches up is missed as well.
+        if caught.is_broken || !it.says_gone && has_gone((partition, store), at.scope, it.from)? {
+            it.says_gone = true;
+            self.gaps.insert(group);
+        }
         it.missed.extend(caught.changes);
         it.is_at_end = caught.next.is_none();
         it.after = caught.next;
@@ -317,6 +329,8 @@ impl Telling {
 
     /// The subscriber has taken what was under way.
     pub(crate) fn taken(&mut self, from: From) {
+        let (From::Memory(group, _) | From::Store(group)) = from;
+        self.gaps.remove(&group);
         match from {
             From::Memory(group, place) => {
                 self.places.insert(group, place);
@@ -340,19 +354,30 @@ impl CatchUp {
         (partition, store): (&Partition, &dyn Reader),
         scope: &Scope,
     ) -> Result<Self, StoreError> {
-        let is_still_there = match scope {
-            Scope::One(link) => partition.latest(store, link)?.is_some(),
-            Scope::Children(_) | Scope::Query(_) => false,
-        };
         let mut missed = VecDeque::new();
-        let is_meant = |factory: &str| scope.factory().is_none_or(|it| it == factory);
-        if !is_still_there && partition.some_have_gone(store, &is_meant, from)? {
+        let says_gone = has_gone((partition, store), scope, from)?;
+        if says_gone {
             let place = Place { position: until, taken: 0 };
             let change = Change { place, before: None, after: None };
             missed.push_back(Missed { change, is_after_gap: true });
         }
-        Ok(Self { from, until, replays_at, after: None, missed, is_at_end: false })
+        Ok(Self { from, until, replays_at, after: None, missed, says_gone, is_at_end: false })
     }
+}
+
+/// Whether documents of that scope have gone since then, and nothing tells which.
+fn has_gone(
+    (partition, store): (&Partition, &dyn Reader),
+    scope: &Scope,
+    since: Position,
+) -> Result<bool, StoreError> {
+    if let Scope::One(link) = scope
+        && partition.latest(store, link)?.is_some()
+    {
+        return Ok(false);
+    }
+    let is_meant = |factory: &str| scope.factory().is_none_or(|it| it == factory);
+    partition.some_have_gone(store, &is_meant, since)
 }
 
 /// How many entries come before these places, in all logs together.

@@ -360,14 +360,13 @@ impl World {
         self.forget(id, record);
     }
 
-    /// Makes the state durable and forgets what others do not need.
-    pub fn cut_tail(&mut self, id: u64) {
+    /// Makes the state durable and forgets what others do not need, within these limits.
+    pub fn cut_tail(&mut self, id: u64, limits: TailLimits) {
         self.persist_state(id);
         self.micros += 1;
         let micros = self.micros;
         let replica = self.replica(id);
         let position = replica.state().position;
-        let limits = TailLimits { bytes_max: 400, micros_min: 8 };
         let record = replica.group().cut_tail(position, micros, micros.is_multiple_of(2), &limits);
         self.forget(id, record);
     }

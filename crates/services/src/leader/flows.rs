@@ -16,30 +16,13 @@ const SENDING_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) flow: Flow,
-    /// The destination has all messages up to this one.
-    pub(super) logged: u64,
     /// No instance has that name, as the node has said.
     pub(super) is_absent: bool,
-    /// Since when the destination has taken nothing, although there was something.
-    pub(super) stands_since: Option<u64>,
 }
 
 impl Default for Way {
     fn default() -> Self {
-        let flow = Flow::new(WINDOW_BYTES);
-        Self { flow, logged: 0, is_absent: false, stands_since: None }
-    }
-}
-
-impl Way {
-    /// The destination has said how far it is.
-    fn acked(&mut self, logged: u64, resend_from: Option<u64>, now: u64) {
-        self.is_absent = false;
-        if logged > self.logged {
-            self.logged = logged;
-            self.stands_since = None;
-        }
-        self.flow.acked(logged, resend_from, now);
+        Self { flow: Flow::new(WINDOW_BYTES), is_absent: false }
     }
 }
 
@@ -100,7 +83,9 @@ impl Flows {
         (logged, resend_from): (u64, Option<u64>),
         now: u64,
     ) {
-        self.way(destination).acked(logged, resend_from, now);
+        let way = self.way(destination);
+        way.is_absent = false;
+        way.flow.acked(logged, resend_from, now);
         self.note_turn(destination);
         self.logged.insert(destination.to_owned());
     }
@@ -117,7 +102,7 @@ impl Flows {
             if confirmed.len() >= count_max {
                 return true;
             }
-            let up_to = ways.get(to).and_then(|way| held(to, way.logged));
+            let up_to = ways.get(to).and_then(|way| held(to, way.flow.logged()));
             // It is looked at again when that is applied.
             let is_held = up_to.is_some();
             confirmed.extend(up_to.map(|up_to| (to.clone(), up_to)));
@@ -183,13 +168,5 @@ mod tests {
         assert_eq!(flows.take_confirmed(2, only_c), [("c".to_owned(), 5)]);
         assert!(flows.take_confirmed(2, |_, _| None).is_empty());
         assert!(flows.take_confirmed(2, all).is_empty(), "nobody has said anything since");
-    }
-
-    #[test]
-    fn what_is_durable_stays_durable() {
-        let mut way = Way::default();
-        way.acked(5, None, 1);
-        way.acked(2, None, 2);
-        assert_eq!(way.logged, 5);
     }
 }

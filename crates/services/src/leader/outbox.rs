@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use documents::{Command, Destination, KeptMessage, message_bytes};
+use documents::{Command, KeptMessage, message_bytes};
 use group::Output;
 use protocol::explanation::{Finding, WaitsFor};
-use protocol::flow::Progress;
+use protocol::flow::{Progress, STANDS_MICROS};
 use protocol::immortal::{Message, Status, put_message};
 use protocol::{Code, InstanceMessage, Problem};
 use storage::StoreError;
@@ -26,10 +26,6 @@ const DESTINATIONS_MAX: usize = 10_000;
 
 /// How many destinations one entry confirms. The others come with the next one.
 const CONFIRMED_AT_ONCE_MAX: usize = 256;
-
-/// A destination that takes nothing for longer does not take it by itself, as far as can be told,
-/// in microseconds.
-const STANDS_MICROS: u64 = 5_000_000;
 
 impl PartitionLeader {
     /// The last owner has left messages that are not confirmed.
@@ -63,49 +59,41 @@ impl PartitionLeader {
             let remedy = "see which immortals do not take theirs: amrita immortal list";
             return Some((Code::Busy, Why::no_place(text, remedy)));
         }
-        for InstanceMessage { to, .. } in messages {
-            let Some(destination) = outbox.destination(to) else {
-                if outbox.count() < DESTINATIONS_MAX {
-                    continue;
-                }
-                let text = format!(
-                    "documents of partition {} have sent to {DESTINATIONS_MAX} immortals, and to \
-                     no more: '{to}' is a new one",
-                    self.duty.partition
-                );
-                let remedy = "send to those that were sent to before";
-                return Some((Code::Refused, Why::no_place(text, remedy)));
-            };
-            if destination.bytes >= self.duty.limits.outbox_bytes_max {
-                let text = format!(
-                    "{} messages wait for the immortal '{to}', which does not take them",
-                    destination.waiting()
-                );
-                let remedy = format!("see what it waits for: amrita explain /core/immortals/{to}");
-                return Some((Code::Busy, Why::no_place(text, remedy)));
+        messages.iter().find_map(|it| self.no_place_at(cx, &it.to))
+    }
+
+    /// Why one more message to that instance has no place.
+    fn no_place_at(&self, cx: &StepContext<'_, '_>, to: &str) -> Option<(Code, Why)> {
+        let outbox = cx.partition().outbox();
+        let Some(destination) = outbox.destination(to) else {
+            if outbox.count() < DESTINATIONS_MAX {
+                return None;
             }
+            let text = format!(
+                "documents of partition {} have sent to {DESTINATIONS_MAX} immortals, and to no \
+                 more: '{to}' is a new one",
+                self.duty.partition
+            );
+            let remedy = "send to those that were sent to before";
+            return Some((Code::Refused, Why::no_place(text, remedy)));
+        };
+        if destination.bytes < self.duty.limits.outbox_bytes_max {
+            return None;
         }
-        None
+        let text = format!(
+            "{} messages wait for the immortal '{to}', which does not take them",
+            destination.waiting()
+        );
+        let remedy = format!("see what it waits for: amrita explain /core/immortals/{to}");
+        Some((Code::Busy, Why::no_place(text, remedy)))
     }
 
     /// Why an instance cannot be told now what became of a write of its own. No other instance
     /// holds up its writes.
     pub(super) fn why_not_told(&self, cx: &StepContext<'_, '_>, to: &str) -> Option<Problem> {
-        let outbox = cx.partition().outbox();
-        let destination = outbox.destination(to);
-        let is_full = match destination {
-            Some(destination) => destination.bytes >= self.duty.limits.outbox_bytes_max,
-            None => outbox.count() >= DESTINATIONS_MAX,
-        };
-        is_full.then(|| {
-            let text = format!(
-                "{} messages wait for the immortal '{to}', which does not take them, and the \
-                 outcome of its write would be one more; see what it waits for: amrita explain \
-                 /core/immortals/{to}",
-                destination.map_or(0, Destination::waiting)
-            );
-            Problem::new(Code::Busy, text)
-        })
+        let (_, why) = self.no_place_at(cx, to)?;
+        let text = format!("the outcome of its write has no place: {}; {}", why.text, why.remedy);
+        Some(Problem::new(Code::Busy, text))
     }
 
     /// A version with these messages is applied.
@@ -136,7 +124,6 @@ impl PartitionLeader {
         match way.flow.progress {
             Progress::Unknown => {
                 way.flow.begin_anew(Progress::Asked { at: now });
-                way.stands_since.get_or_insert(now);
                 put(cx, to, ToInstance::Probe);
                 Ok(())
             }
@@ -145,7 +132,7 @@ impl PartitionLeader {
             Progress::Open { next } => {
                 // What the destination has is not sent again, although it is not removed so far:
                 // another instance of that name would take it for new.
-                let floor = destination.confirmed.max(way.logged) + 1;
+                let floor = destination.confirmed.max(way.flow.logged()) + 1;
                 let next = next.max(floor);
                 let room = way.flow.room();
                 if room == 0 || next > destination.last {
@@ -246,7 +233,7 @@ impl PartitionLeader {
             }
             let way = self.instances.flows.known(to);
             let now = cx.now().steady_micros;
-            let since = way.and_then(|way| way.stands_since);
+            let since = way.and_then(|way| way.flow.stands_since());
             let what = format!("messages to the immortal '{to}' that are not confirmed: {count}");
             let finding = if way.is_some_and(|way| way.is_absent) {
                 let text = format!("{what}. There is no such immortal");
@@ -289,7 +276,6 @@ fn send(
             put_message(&mut encoded, &message);
         }
         let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        way.stands_since.get_or_insert(now);
         way.flow.sent(last.number, bytes, now);
         way.flow.progress = Progress::Open { next: last.number + 1 };
         put(

@@ -17,12 +17,16 @@ const FIRST_CALLER: u64 = 10_000;
 /// A request that has come of a write, with the opening and the number of the call.
 pub(crate) type Write = (u64, u64, Request);
 
+/// The instances that there are.
+const INSTANCES: [&str; 3] = ["ledger", "archive", "shared"];
+
 fn group_of(name: &str) -> GroupId {
-    GroupId((1 << 20) + u32::from(name == "archive"))
+    let number = INSTANCES.iter().position(|known| *known == name).expect("a known instance");
+    GroupId((1 << 20) + u32::try_from(number).expect("there are few"))
 }
 
 fn name_of(group: GroupId) -> &'static str {
-    if group == group_of("archive") { "archive" } else { "ledger" }
+    INSTANCES.into_iter().find(|name| group_of(name) == group).expect("a known instance")
 }
 
 impl World {
@@ -127,7 +131,7 @@ impl World {
 
     /// `inbox`: how far the writes of each instance are.
     pub(crate) fn inbox(&mut self) {
-        for name in ["ledger", "archive"] {
+        for name in INSTANCES {
             let last = self.last_write_of(group_of(name));
             self.say(format!("{name}: {last} noted"));
         }

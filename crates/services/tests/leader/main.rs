@@ -146,8 +146,9 @@ fn a_user_has_a_bound_of_tokens_and_those_that_count_no_more_are_not_counted() {
 #[test]
 fn an_immortal_may_write_what_its_owner_may() {
     let user = |name: &str| format!("{}/{name}", access::USERS);
-    let owners = |of: &str, owner: &str| {
-        rule(format!("{}/{of}", access::INSTANCE_OWNERS), 0, json!({"userLinks": [user(owner)]}))
+    let owners = |of: &str, owners: &[&str]| {
+        let users: Vec<String> = owners.iter().map(|owner| user(owner)).collect();
+        rule(format!("{}/{of}", access::INSTANCE_OWNERS), 0, json!({"userLinks": users}))
     };
     let select = |query: serde_json::Value| json!({"query": query});
     let of_user = json!({"term": {"propertyName": "email", "matchValue": "jane"}});
@@ -165,7 +166,8 @@ fn an_immortal_may_write_what_its_owner_may() {
                 "resourceGroupLink": format!("{}/janes", access::RESOURCE_GROUPS),
                 "verbs": ["GET", "POST", "PATCH"], "policy": "ALLOW", "priority": 1}),
         ),
-        owners("ledger", "jane"),
+        owners("ledger", &["jane"]),
+        owners("shared", &["jane", "joe"]),
     ];
     let mut world = World::new();
     world.guard(access::Policy::of(all));
@@ -173,6 +175,7 @@ fn an_immortal_may_write_what_its_owner_may() {
                 writes ledger 1 2 3#2 /core/things/janes-1 {\"counter\":2}\n\
                 writes ledger 1 3 1#3 /core/things/other {\"name\":\"x\"}\n\
                 writes archive 1 1 1#1 /core/things/janes-2 {\"name\":\"x\"}\n\
+                writes shared 1 1 1#1 /core/things/janes-3 {\"name\":\"x\"}\n\
                 wait 10000000\nwait 10000000\nwait 10000000\nwait 10000000\nwait 10000000\n\
                 wait 10000000\nwait 10000000\ninbox\nacked ledger 0 1\nacked archive 0 1\n\
                 show /core/things/janes-2\n---\n";
@@ -184,6 +187,9 @@ fn an_immortal_may_write_what_its_owner_may() {
     told("answer 3: 403 ACCESS_DENIED");
     // It belongs to nobody.
     told("amrita immortal owners archive --set USER");
-    told("ledger: 3 noted\narchive: 1 noted");
+    // What belongs to jane and joe could do for joe what only jane may.
+    told("amrita immortal owners shared --set USER");
+    told("ledger: 3 noted\narchive: 1 noted\nshared: 1 noted");
+    assert!(!played.contains("/core/things/janes-3 v0"), "{played}");
     assert!(played.ends_with("nothing\n") || played.contains("\nnothing"), "{played}");
 }

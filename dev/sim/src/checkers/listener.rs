@@ -33,9 +33,30 @@ struct Document {
     is_deleted: bool,
     /// Something may be missing before the next one.
     has_gap: bool,
-    /// Below that version something was said to be missing, by that machine. What a former owner
-    /// had sent may still come.
-    skipped: Option<(u64, usize)>,
+    skipped: Option<Skipped>,
+}
+
+/// Versions that were said to be missing, or in place of which the state was told. What a former
+/// owner had sent of them may still come, in its order.
+#[derive(Debug)]
+struct Skipped {
+    /// The last version that was told before, if there was one.
+    above: Option<u64>,
+    below: u64,
+    /// Who has said so.
+    by: usize,
+    /// Which of them have come late, over which machine.
+    late: BTreeMap<usize, BTreeSet<u64>>,
+}
+
+impl Skipped {
+    /// Whether that may come now of a former owner.
+    fn may_be_late(&mut self, version: u64, machine: usize) -> bool {
+        let late = self.late.entry(machine).or_default();
+        let is_in_order = late.contains(&version) || late.last().is_none_or(|it| *it < version);
+        late.insert(version);
+        is_in_order && self.above.is_none_or(|above| above < version)
+    }
 }
 
 /// What came with a notification.
@@ -79,19 +100,25 @@ impl Listener {
         let link = body["documentSelfLink"].as_str().unwrap_or_default();
         let known = self.documents.entry(link.to_owned()).or_default();
         let last = known.seen.last().copied();
-        if let Some((below, by)) = known.skipped
-            && version < below
-            && by != machine
+        if let Some(skipped) = &mut known.skipped
+            && version < skipped.below
+            && skipped.by != machine
             && method != "POST"
         {
             self.late += 1;
-            return Ok(());
+            return match known.seen.contains(&version) || skipped.may_be_late(version, machine) {
+                true => Ok(()),
+                false => Err(Broken::new(RULE, format!("{link} {version} is late, and strange"))),
+            };
         }
         let is_state = key.ends_with("-state");
         // The state as it is takes the place of what came before it, and who owned the subscription
         // before may tell some of that late.
         if is_after_gap || is_state && last.is_some_and(|last| version > last + 1) {
-            known.skipped = Some((version, machine));
+            let former = known.skipped.take();
+            let above = former.as_ref().map_or(last, |it| it.above.min(last));
+            let late = former.map(|it| it.late).unwrap_or_default();
+            known.skipped = Some(Skipped { above, below: version, by: machine, late });
         }
         let fits = match last {
             None => true,
@@ -108,6 +135,7 @@ impl Listener {
         let is_new = !known.seen.contains(&version);
         if is_new && last.is_some_and(|last| version < last) {
             known.seen.clear();
+            known.skipped = None;
         }
         known.has_gap &= known.seen.contains(&version);
         known.seen.insert(version);
@@ -131,22 +159,40 @@ mod tests {
 
     use super::*;
 
+    /// Notifications: the version, over which machine, and how.
+    fn told_by(all: &[(u64, usize, &str)]) -> bool {
+        let (mut subscriber, mut versions) = (Listener::default(), Versions::default());
+        all.iter().all(|(version, machine, how)| {
+            let body = json!({"documentSelfLink": "/a/b", "documentVersion": version});
+            let method = if ["POST", "DELETE"].contains(how) { how } else { "PATCH" };
+            let key = if *how == "state" {
+                format!("k{version}-state")
+            } else {
+                format!("k{version}{how}")
+            };
+            let (key, is_after_gap, body) = (&*key, *how == "gap", &body);
+            let notified = Notified { machine: *machine, key, method, is_after_gap, body };
+            subscriber.notified(&notified, &mut versions).is_ok()
+        })
+    }
+
     #[test]
     fn what_was_said_to_be_missing_may_still_come_of_a_former_owner() {
-        let told_by = |machine| {
-            let (mut subscriber, mut versions) = (Listener::default(), Versions::default());
-            [(3, 0, false), (6, 1, true), (4, machine, false), (7, 1, false)].into_iter().all(
-                |(version, machine, is_after_gap)| {
-                    let body = json!({"documentSelfLink": "/a/b", "documentVersion": version});
-                    let (key, method) = (format!("k{version}"), "PATCH");
-                    let (key, body) = (&*key, &body);
-                    let notified = Notified { machine, key, method, is_after_gap, body };
-                    subscriber.notified(&notified, &mut versions).is_ok()
-                },
-            )
-        };
-        assert!(told_by(0));
-        assert!(!told_by(1), "who has said that it is missing does not tell it");
+        for how in ["gap", "state"] {
+            let late = |versions: &[(u64, usize)]| {
+                let late = versions.iter().map(|(version, machine)| (*version, *machine, ""));
+                let all = [(3, 0, ""), (7, 1, how)].into_iter().chain(late).chain([(8, 1, "")]);
+                told_by(&all.collect::<Vec<_>>())
+            };
+            assert!(late(&[(4, 0), (5, 0), (4, 0), (5, 0)]), "again from where it began");
+            assert!(late(&[(4, 0), (6, 2)]));
+            assert!(!late(&[(4, 1)]), "who has said that it is missing does not tell it");
+            assert!(!late(&[(6, 0), (5, 0)]), "a former owner has its order, too");
+            assert!(!late(&[(2, 0)]), "nobody has skipped that one");
+        }
+        let next_life = [(3, 0, ""), (7, 1, "gap"), (8, 1, "DELETE"), (0, 1, "POST"), (1, 2, "")];
+        assert!(told_by(&next_life));
+        assert!(!told_by(&[&next_life[..], &[(3, 2, "")]].concat()), "it is another document");
     }
 
     fn told(all: &[(u64, &str, bool)]) -> bool {

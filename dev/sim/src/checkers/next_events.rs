@@ -11,9 +11,12 @@ const RULE: &str = "every task that has not ended has a next event";
 /// A store that is damaged says nothing of them: the node finds that by itself.
 ///
 /// # Errors
-/// When one of them has no next event.
-pub fn look(node: &Node) -> Result<usize, Broken> {
-    let Ok(found) = node.next_events() else { return Ok(0) };
+/// When one of them has no next event, or a store that is well cannot be read.
+pub fn look(node: &Node, is_damaged: bool) -> Result<usize, Broken> {
+    let found = match node.next_events() {
+        Err(_) if is_damaged => return Ok(0),
+        found => found.map_err(|error| Broken::new(RULE, error.to_string()))?,
+    };
     match found.without.first() {
         None => Ok(found.tasks),
         Some(first) => Err(Broken::new(RULE, first.clone())),
