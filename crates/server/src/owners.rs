@@ -155,6 +155,8 @@ fn others(name: &str) -> Response {
 mod tests {
     use std::sync::Arc;
 
+    use protocol::Principal;
+
     use super::*;
     use crate::fake_node::{failed, ok, run, with_node};
 
@@ -179,6 +181,15 @@ mod tests {
 
     /// What of a registration reached the node, but for the questions who she is and what she may.
     fn registered(name: &str, look: Option<Response>) -> (Response, Vec<(Method, String, String)>) {
+        registered_while("", name, look)
+    }
+
+    /// The same while nobody answers at that path.
+    fn registered_while(
+        silent: &str,
+        name: &str,
+        look: Option<Response>,
+    ) -> (Response, Vec<(Method, String, String)>) {
         let body = json!({ "name": name });
         let user = Principal::User(JANE.into());
         let request = Request::new(Method::Post, INSTANCES).with_json(&body).on_behalf_of(user);
@@ -186,6 +197,7 @@ mod tests {
         let (answer, asked) = run(async {
             let inbox = Arc::new(Inbox::new(Arc::default()));
             let node = |request: &Request| match (request.method, request.path.as_str()) {
+                (_, path) if path == silent => failed(503, "unknown"),
                 (_, access::WHO_AM_I) => ok(&json!({"isLoggedIn": true, "userLink": JANE})),
                 (_, access::CAN_I) => ok(&json!({"isAllowed": false})),
                 (Method::Get, JANE) => ok(&json!({access::MADE: 5})),
@@ -218,6 +230,16 @@ mod tests {
         // Nobody knows: then nothing is done.
         let (answer, asked) = registered("counter", failed(503, "unknown"));
         assert_eq!((answer.status, asked), (503, vec![look]));
+    }
+
+    #[test]
+    fn who_cannot_be_told_just_now_is_neither_nobody_nor_somebody_else() {
+        let (answer, asked) = registered_while(access::WHO_AM_I, "a", failed(404, "notApplied"));
+        assert_eq!((answer.status, asked), (503, vec![]), "it would belong to nobody");
+        let there = ok(&json!({"name": "a"}));
+        let (answer, asked) = registered_while(access::CAN_I, "a", there);
+        let look = step(Method::Get, "/core/immortals/a");
+        assert_eq!((answer.status, asked), (503, vec![look]), "it may be hers");
     }
 
     #[test]

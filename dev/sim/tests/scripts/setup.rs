@@ -75,9 +75,29 @@ struct Running {
     syncing: VecDeque<(u64, Input)>,
     /// What it has said in its log.
     notes: Vec<String>,
+    is_full: bool,
+    /// What waits for room on the disk.
+    unpersisted: Option<u64>,
 }
 
 impl Running {
+    fn new(node: Node, log: Log<SimDisk>, dials: BTreeSet<usize>) -> Self {
+        Self {
+            node,
+            log,
+            inputs: Vec::new(),
+            links: BTreeMap::new(),
+            dials,
+            answers: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            syncing: VecDeque::new(),
+            notes: Vec::new(),
+            is_full: false,
+            unpersisted: None,
+        }
+    }
+
     /// The records are durable at once, or at that time.
     fn append(&mut self, batch: u64, records: &[LogRecord], later: Option<u64>) {
         self.log.append(records).expect("the disk takes it");
@@ -236,13 +256,7 @@ impl Setup {
         let owner = LogOwner { sandbox_id: actor.sandbox, boot: actor.boot };
         let written = log.append(&[LogRecord::Owner(owner)]).and_then(|()| log.sync());
         written.expect("the disk takes it");
-        let (inputs, links, answers) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        let (programs, copies) = (BTreeMap::new(), BTreeMap::new());
-        let dials = self.dials(number);
-        let syncing = VecDeque::new();
-        let notes = Vec::new();
-        let running =
-            Running { node, log, inputs, links, dials, answers, programs, copies, syncing, notes };
+        let running = Running::new(node, log, self.dials(number));
         self.actors[number].running = Some(running);
         self.round(number);
     }
@@ -304,7 +318,13 @@ impl Setup {
 
     /// Its disk takes no more writes, or takes them again.
     pub(crate) fn set_full(&mut self, number: usize, is_full: bool) {
-        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
+        let actor = &mut self.actors[number];
+        let running = actor.running.as_mut().expect("a node that runs is told");
+        running.is_full = is_full;
+        if let Some(mark) = running.unpersisted.take_if(|_| !is_full) {
+            actor.store.persisted(actor.store.written());
+            running.inputs.push(Input::StatePersisted { mark });
+        }
         running.inputs.push(match is_full {
             true => Input::StorageFailed { why: "no room".into(), full: true },
             false => Input::StorageRecovered,
@@ -533,6 +553,7 @@ impl Setup {
                 let later = is_slow.then_some(self.micros + SLOW_SYNC_MICROS);
                 running.append(batch, &records, later);
             }
+            Output::Persist { mark } if running.is_full => running.unpersisted = Some(mark),
             Output::Persist { mark } => {
                 actor.store.persisted(actor.store.written());
                 running.inputs.push(Input::StatePersisted { mark });
@@ -645,6 +666,13 @@ impl Setup {
 
     pub(crate) fn has_stopped(&self, number: usize) -> bool {
         self.actors[number].has_stopped
+    }
+
+    /// A person tells the node to stop.
+    pub(crate) fn tell_to_stop(&mut self, number: usize) {
+        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
+        running.inputs.push(Input::Stop);
+        self.settle();
     }
 
     /// Whether the log of a node that runs has such a line.

@@ -34,6 +34,20 @@ fn put(setup: &mut Setup, number: usize) -> u16 {
     setup.answer(number, ticket).map_or(0, |answer| answer.status)
 }
 
+/// Its state gets nowhere, and the next start has it from the log.
+#[test]
+fn a_node_with_a_full_disk_ends_when_it_is_told_to() {
+    let mut setup = formed(1);
+    assert_eq!(put(&mut setup, 0), 200);
+    setup.set_full(0, true);
+    setup.tell_to_stop(0);
+    setup.run(2_000);
+    assert!(!setup.has_stopped(0), "there may be room before long");
+    setup.until("it has ended", |setup| setup.has_stopped(0));
+    setup.start(0);
+    setup.until("it serves", |setup| setup.look(0, "/core/examples/one")["name"] == "x");
+}
+
 #[test]
 fn a_node_whose_own_disk_is_full_says_that_writes_are_refused() {
     let mut alone = formed(1);
