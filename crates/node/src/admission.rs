@@ -331,7 +331,8 @@ mod tests {
         }
     }
 
-    /// The next thing to do for a request whose token is looked for: what it waits for, or who asks.
+    /// The next thing to do for a request whose token is looked for: what it waits for, or who
+    /// asks.
     fn next(work: Work) -> Result<Principal, Box<Unproved>> {
         match work {
             // Without partitions nobody is asked, and here the test answers.

@@ -2,11 +2,11 @@
 //! although another cluster misses it: its disk was lost, and it was started without a list of its
 //! peers.
 //!
-//! The members of that cluster dial the node's address. It does not know what they know; so, as long
-//! as it has nothing that could be lost, it leaves their links open and waits for their word.
-//! `Frame::Stranger` says that they miss it. It does then what a `JoinPeerRequest` has it do: it puts
-//! its sandbox aside and asks to be let in, and as it has the name and the address of a member which is
-//! down, it comes in by itself.
+//! The members of that cluster dial the node's address. It does not know what they know; so, as
+//! long as it has nothing that could be lost, it leaves their links open and waits for their word.
+//! `Frame::Stranger` says that they miss it. It does then what a `JoinPeerRequest` has it do: it
+//! puts its sandbox aside and asks to be let in, and as it has the name and the address of a member
+//! which is down, it comes in by itself.
 
 use cluster::{Hello, Judgement, WIRE_VERSION};
 
@@ -48,8 +48,8 @@ impl Member {
         }
     }
 
-    /// Whether it may be a member of the other node's cluster, and nothing of this one would be lost.
-    /// The other one has dialed it: of two that dial each other, one ends the link.
+    /// Whether it may be a member of the other node's cluster, and nothing of this one would be
+    /// lost. The other one has dialed it: of two that dial each other, one ends the link.
     fn may_be_missed(&self, link: u64, hello: &Hello, host: &Host<'_>) -> bool {
         let own = self.membership.control.initial.cluster;
         let is_dialed = host.links.get(link).is_none_or(|link| link.dialed.is_some());

@@ -103,12 +103,15 @@ impl immortals::Entries for Entries<'_> {
 
 /// Runs something with the instance's own kind of context and its lead, if there is one, and passes
 /// on the outputs of the instance.
-fn with<R>(
+fn with<R, W>(
     leader: Option<&mut InstanceLeader>,
     at: &mut Context<'_, Map>,
     out: &mut Vec<Output<InstanceMachine>>,
-    work: impl FnOnce(&mut immortals::Context<'_>, Option<&mut Lead>, &mut Vec<immortals::Output>) -> R,
-) -> R {
+    work: W,
+) -> R
+where
+    W: FnOnce(&mut immortals::Context<'_>, Option<&mut Lead>, &mut Vec<immortals::Output>) -> R,
+{
     // Without a leader nothing is proposed.
     let mut none = 0;
     let (lead, proposals) = match leader {

@@ -60,8 +60,8 @@ pub struct SandboxState {
     pub is_copy: bool,
     /// A person said for this start that it has all that the node promised.
     pub is_trusted: bool,
-    /// The last start for which that was said, 0 if none: it must be numbered above all starts that may
-    /// have been forgotten.
+    /// The last start for which that was said, 0 if none: it must be numbered above all starts that
+    /// may have been forgotten.
     pub trusted_boot: u64,
     /// What the one before it could not prove to have, if this one was begun for that reason.
     pub forgot: Option<String>,
@@ -380,14 +380,14 @@ pub enum Output {
     Rejoin {
         contact: String,
     },
-    /// The other members are at these addresses now. That is to be durable in the sandbox beside log
-    /// and state, and comes back as [`SandboxState::others`]: when one of those is set back or lost, it is
-    /// the only sign that others were promised something, and of where they are.
+    /// The other members are at these addresses now. That is to be durable in the sandbox beside
+    /// log and state, and comes back as [`SandboxState::others`]: when one of those is set back or
+    /// lost, it is the only sign that others were promised something, and of where they are.
     Others {
         addresses: Vec<String>,
     },
-    /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one, and
-    /// start again with [`NodeConfig::join`] set to a node of the cluster and
+    /// The node cannot prove that it has what it promised. Put this sandbox aside, make a new one,
+    /// and start again with [`NodeConfig::join`] set to a node of the cluster and
     /// [`SandboxState::forgot`] to the reason; where there is no other node, end and say so.
     Renew {
         why: String,

@@ -26,14 +26,16 @@
 //! | `undefined` | requests for factories that may have been defined just now |
 //! | `admission` | who asks, and whether the request may come in |
 //! | `rest` | the resources of the REST surface: a request and a view in, a plan out |
-//! | `control`, `placement`, `joining` | who is there, who should own what, leaving one cluster for another |
+//! | `control`, `placement` | who is there, who should own what |
+//! | `joining` | leaving one cluster for another |
 //! | `members`, `living` | nodes that come in, and nodes that are removed; who was alive when |
 //! | `member_services` | which services the programs of other members have |
 //! | `audit` | whether the replicas of a group have the same state |
-//! | `backup`, `backups`, `standstill` | the state of everything at one moment, and a cluster made of it |
+//! | `backup`, `backups`, `standstill` | the state of everything at one moment, and its restore |
 //! | `programs` | programs that have connected, until it is known which instance they are |
 //! | `view` | a read-only view of all this |
-//! | `work`, `outbox`, `frame`, `log_batch` | what to do, to send to other nodes, to write to the log |
+//! | `work`, `log_batch` | what to do, what to write to the log |
+//! | `outbox`, `frame` | what to send to other nodes |
 //!
 //! A request goes this way: `rest` plans it, `router` brings it to the owner of its group, `shard`
 //! brings it to the replica there, and the replica's leader (`services`) deals with it. What the

@@ -152,10 +152,10 @@ impl LogBatch {
         self.pace.durable(batch, self.last_batch, now);
     }
 
-    /// Whether a frame of another replica is left out, as if the network had lost it: it has entries
-    /// of the log, and too much waits for the disk already. The owner does not wait for that: it
-    /// hears heartbeats answered, which need no disk, and goes on sending. Or it is a part of a
-    /// state, and the disk is full: the state store would hold all of it in memory.
+    /// Whether a frame of another replica is left out, as if the network had lost it: it has
+    /// entries of the log, and too much waits for the disk already. The owner does not wait for
+    /// that: it hears heartbeats answered, which need no disk, and goes on sending. Or it is a part
+    /// of a state, and the disk is full: the state store would hold all of it in memory.
     pub(crate) fn leaves_out(&mut self, frame: &Frame, effects: &mut Effects) -> bool {
         match frame {
             Frame::Chunk(_) => return self.room.full.is_some(),

@@ -1,5 +1,5 @@
-//! Which services the programs of the members have. All nodes should run the same program, and while
-//! one program is replaced by another they do not. A node whose program lacks a service owns
+//! Which services the programs of the members have. All nodes should run the same program, and
+//! while one program is replaced by another they do not. A node whose program lacks a service owns
 //! nothing that another one can own, and never says of a document that it does not exist because it
 //! does not know the service.
 

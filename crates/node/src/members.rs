@@ -2,9 +2,9 @@
 //!
 //! A node that is new to the cluster waits for a person, whom `amrita nodes` shows it. A node that
 //! has the name and the address of a member which has been down for a while is that member with an
-//! empty sandbox, and comes back by itself; one that was down for a moment only could be alive. A member that a person removes leaves one group after the other; when it is
-//! in none any more, the directory forgets it, and from then on it is told so by whomever it speaks
-//! to.
+//! empty sandbox, and comes back by itself; one that was down for a moment only could be alive. A
+//! member that a person removes leaves one group after the other; when it is in none any more, the
+//! directory forgets it, and from then on it is told so by whomever it speaks to.
 
 use cluster::{Candidate, DirectoryCommand, Place};
 use protocol::{GroupId, ReplicaId};
@@ -246,8 +246,8 @@ impl Membership {
     }
 
     /// Whether no group needs that member, as far as this node knows: if its own replica of a group
-    /// is behind, it is one that needs it. Instances may be on other nodes only, which say so; where
-    /// there are instances, a member that stays and is away may have one that needs it.
+    /// is behind, it is one that needs it. Instances may be on other nodes only, which say so;
+    /// where there are instances, a member that stays and is away may have one that needs it.
     fn has_left(&self, replica: ReplicaId, waited: u64, host: &Host<'_>) -> bool {
         let has_it = |group: GroupId| {
             let here = self.shard.get(group).map(AnyReplica::consensus);

@@ -211,8 +211,8 @@ impl Membership {
     pub(crate) fn cut_logs(&mut self, host: &Host<'_>) {
         let topology = &self.control.map.topology;
         let (tail, now) = (host.config.upkeep.tail, host.now.steady_micros);
-        // One that has just come back is not level, and how far it is, only owners know. If an owner
-        // dies now, the next one needs what that one still lacks.
+        // One that has just come back is not level, and how far it is, only owners know. If an
+        // owner dies now, the next one needs what that one still lacks.
         let is_settled = |id: &ReplicaId| {
             let since = host.links.steady_since(*id, now);
             *id == self.control.me

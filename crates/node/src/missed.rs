@@ -1,6 +1,6 @@
-//! What a reader of changes has missed that is not in memory any more: after a restart of all nodes,
-//! or after a long time away. It is found in the versions that the store keeps, if all of it is
-//! there. If something is not, the reader is told that, and nothing else.
+//! What a reader of changes has missed that is not in memory any more: after a restart of all
+//! nodes, or after a long time away. It is found in the versions that the store keeps, if all of it
+//! is there. If something is not, the reader is told that, and nothing else.
 
 use documents::{Change, Missed, Place, Since};
 use protocol::hash::hash;
@@ -15,8 +15,8 @@ const MISSED_BYTES: usize = 256 << 10;
 
 /// What a look at the store has brought.
 pub(crate) enum Brought {
-    /// These, which belong to the partition in which the reader is catching up, and where the reader
-    /// is behind them.
+    /// These, which belong to the partition in which the reader is catching up, and where the
+    /// reader is behind them.
     Changes(Vec<(Change, Reading)>, Reading),
     /// This replica has not applied as much as the reader was promised elsewhere.
     NotHere,

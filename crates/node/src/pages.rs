@@ -195,7 +195,8 @@ fn selected_links(hits: &[Hit], aim: &QueryAim) -> Result<RawFields, Problem> {
     for hit in hits.iter().filter(|hit| !hit.selected.is_empty()) {
         if hit.selected.iter().any(|(_, link)| link.is_empty()) {
             return Err(Problem::bad_request(format!(
-                "{} has over {LINKS_OF_ONE_MAX} links in one field of linkTerms: name another field",
+                "{} has over {LINKS_OF_ONE_MAX} links in one field of linkTerms: \
+                 name another field",
                 hit.link
             )));
         }
@@ -330,7 +331,8 @@ fn groups_answer(
 
 fn too_many_groups(count: usize) -> Problem {
     Problem::bad_request(format!(
-        "the links of {count} groups take over {} MiB: set groupResultLimit, and follow nextPageLink",
+        "the links of {count} groups take over {} MiB: set groupResultLimit, and follow \
+         nextPageLink",
         ANSWER_BYTES_MAX >> 20
     ))
 }

@@ -351,8 +351,8 @@ pub(crate) fn hand_over_all(
     let owned: Vec<GroupId> = shard.groups().filter(is_owned).collect();
     let mut is_left = false;
     for group in owned {
-        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better one,
-        // and with a program: without it, it would give the instance back at once.
+        // Who is about to end goes by any heir; who only has a bad disk, by one that has a better
+        // one, and with a program: without it, it would give the instance back at once.
         let is_ready = |id: &ReplicaId| {
             !group.is_instance() || shard.instance(group).is_some_and(|it| it.is_ready(*id))
         };

@@ -14,8 +14,8 @@ use storage::{Recovered, Space, StateStore, StoreError, Witness};
 
 use crate::io::SandboxState;
 
-/// How long a node that comes back waits for the others to say what they remember of it, in ticks: on a
-/// slow network a link takes several round trips. Then the rest of the proof has to do.
+/// How long a node that comes back waits for the others to say what they remember of it, in ticks:
+/// on a slow network a link takes several round trips. Then the rest of the proof has to do.
 const TICKS_MAX: u64 = 300;
 
 /// How long it waits for those where nobody is: they may be down for long, or be starting as well.
@@ -72,8 +72,8 @@ pub(crate) fn check(
     Ok(identity)
 }
 
-/// Why a sandbox that no node uses may lack some of what its node has promised, as far as it tells by
-/// itself.
+/// Why a sandbox that no node uses may lack some of what its node has promised, as far as it tells
+/// by itself.
 ///
 /// # Errors
 /// When its store cannot be read.
@@ -182,8 +182,8 @@ impl Proof {
         self.absent.remove(address);
     }
 
-    /// True when it is complete with this: all others, each with its address, were heard, or have been
-    /// waited for long enough.
+    /// True when it is complete with this: all others, each with its address, were heard, or have
+    /// been waited for long enough.
     pub(crate) fn ends_with<'a>(
         &mut self,
         others: impl IntoIterator<Item = (ReplicaId, &'a str)>,

@@ -535,9 +535,9 @@ impl Querying {
 
     /// Takes a piece, and says how many bytes of it are kept.
     ///
-    /// A further piece is looked for in the partition as it is by then. In the order of links that is
-    /// right: no document moves. In another order a document that was written meanwhile may have come
-    /// already, or may now be before what has come; so one search has to give the whole.
+    /// A further piece is looked for in the partition as it is by then. In the order of links that
+    /// is right: no document moves. In another order a document that was written meanwhile may have
+    /// come already, or may now be before what has come; so one search has to give the whole.
     fn take(&mut self, group: GroupId, page: Page, bytes: usize) -> usize {
         let (each, wants_all) = (self.each(), self.wants_all());
         let had = self.parts.get(&group).map_or(0, |part| part.hits.len());
@@ -616,7 +616,8 @@ fn note_if_slow(querying: &Querying, now: u64, effects: &mut Effects) {
     }
     let found: u64 = querying.parts.values().map(|part| part.count).sum();
     let text = format!(
-        "a query took {} ms, of which it waited {} ms for its turn, and found {found} documents: {}",
+        "a query took {} ms, of which it waited {} ms for its turn, and found {found} documents: \
+         {}",
         took / 1_000,
         querying.times.waited_micros() / 1_000,
         query::shape_of(&querying.aim.specification)

@@ -1,12 +1,13 @@
-//! What the groups of a shard keep of refused writes, all together. Each group bounds its own, and a
-//! node may have ten thousand groups.
+//! What the groups of a shard keep of refused writes, all together. Each group bounds its own, and
+//! a node may have ten thousand groups.
 
 use std::collections::BTreeMap;
 
 use protocol::GroupId;
 
 /// How many bytes of refusals all groups of a node keep together. More: the group that keeps most
-/// forgets its oldest, and what may be a copy of one of them gets 503 `BUSY` with an unknown outcome.
+/// forgets its oldest, and what may be a copy of one of them gets 503 `BUSY` with an unknown
+/// outcome.
 pub const REFUSED_OF_ALL_MAX: usize = 32 << 20;
 
 /// How much each group keeps.
@@ -26,8 +27,8 @@ impl Refusals {
         self.total = self.total + bytes - before.unwrap_or(0);
     }
 
-    /// When all together keep too much: the group that keeps most, and how much of it may stay. (Half,
-    /// so that it is not the next group's turn at once.)
+    /// When all together keep too much: the group that keeps most, and how much of it may stay.
+    /// (Half, so that it is not the next group's turn at once.)
     pub(crate) fn too_many(&self) -> Option<(GroupId, usize)> {
         if self.total <= REFUSED_OF_ALL_MAX {
             return None;

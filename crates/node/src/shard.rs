@@ -630,7 +630,8 @@ impl Shard {
         run!(self, replica, conditions.map, conditions, effects, Replica::resign)
     }
 
-    /// Something was done to an instance: it may want to be woken at another time, or send to others.
+    /// Something was done to an instance: it may want to be woken at another time, or send to
+    /// others.
     fn follow_instance(&mut self, group: GroupId) {
         let Some(replica) = self.instances.get_mut(&group) else { return };
         let ticks = reluctance_of(replica.machine().instance());

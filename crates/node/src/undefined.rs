@@ -12,14 +12,16 @@ use crate::rest::QUEUE;
 use crate::view::View;
 use crate::work::{Effects, Purpose, Sought, Work};
 
-/// How long a request waits until a definition that is there has come to this node, in microseconds.
+/// How long a request waits until a definition that is there has come to this node, in
+/// microseconds.
 const WAIT_MICROS: u64 = 3_000_000;
 
-/// How long a request with `Pragma: xn-queue` waits until its factory is defined, in microseconds: as
-/// long as one waits for a document.
+/// How long a request with `Pragma: xn-queue` waits until its factory is defined, in microseconds:
+/// as long as one waits for a document.
 const QUEUED_MICROS: u64 = 8_000_000;
 
-/// How many requests may wait for either; more are told that the node is busy, or that there is nothing.
+/// How many requests may wait for either; more are told that the node is busy, or that there is
+/// nothing.
 const WAITING_MAX: usize = 1_000;
 
 struct Waiting {

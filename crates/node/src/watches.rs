@@ -264,7 +264,8 @@ fn is_readable(group: GroupId, view: &View<'_>) -> bool {
     view.shard.partitions.contains_key(&group) && !view.shard.is_astray(group)
 }
 
-/// The next partition after that one of which the reader has missed something that is not in memory.
+/// The next partition after that one of which the reader has missed something that is not in
+/// memory.
 fn next_missed(after: GroupId, reading: &Reading, view: &View<'_>) -> Option<(GroupId, Position)> {
     let later = reading.places.range(GroupId(after.0 + 1)..);
     let mut later = later.filter(|(group, _)| is_readable(**group, view));

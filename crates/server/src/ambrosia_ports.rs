@@ -1,10 +1,11 @@
 //! The doors for programs written for AMBROSIA's coordinator: two ports for each replica, one to
 //! speak at and one to listen at. A program is there when it has connected to both.
 //!
-//! Older bindings connect to the first port only, and wait at the second one themselves. That they do
-//! cannot be asked, and one that finds its port taken ends. So nobody listens at the second port before a
-//! program has connected to the first one and a short look has found that it does not listen itself.
-//! Bindings that connect to both try again when the second port is not there at once.
+//! Older bindings connect to the first port only, and wait at the second one themselves. That they
+//! do cannot be asked, and one that finds its port taken ends. So nobody listens at the second port
+//! before a program has connected to the first one and a short look has found that it does not
+//! listen itself. Bindings that connect to both try again when the second port is not there at
+//! once.
 //!
 //! A program shows no token here, so whose it is decides ([`crate::neighbours`]), at both ports.
 
@@ -35,8 +36,8 @@ const EARLY_BYTES_MAX: usize = 64 << 10;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 64;
 
-/// How long a program that has connected to the first port may take until it listens at the second; and
-/// when the last one did listen there.
+/// How long a program that has connected to the first port may take until it listens at the second;
+/// and when the last one did listen there.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOK_FOR_A_LISTENER: Duration = Duration::from_secs(1);
 
@@ -63,9 +64,10 @@ struct Listening {
     look: Duration,
 }
 
-/// A port on both loopback addresses. AMBROSIA's bindings connect to the older one on Unix and to the
-/// newer one on Windows; its C client takes the newer one everywhere, and what `localhost` is to the
-/// JavaScript binding depends on the machine. Where there is no newer one, the older will do.
+/// A port on both loopback addresses. AMBROSIA's bindings connect to the older one on Unix and to
+/// the newer one on Windows; its C client takes the newer one everywhere, and what `localhost` is
+/// to the JavaScript binding depends on the machine. Where there is no newer one, the older will
+/// do.
 struct Port {
     ipv4: TcpListener,
     ipv6: Option<TcpListener>,
@@ -206,7 +208,8 @@ impl Listening {
                 _ = stopped.changed() => return,
             };
             if !ends.has_room_for_a_program() {
-                tracing::warn!(target: "amrita", "a program is turned away: too many are connected");
+                let why = "too many are connected";
+                tracing::warn!(target: "amrita", "a program is turned away: {why}");
                 continue;
             }
             let door = ProgramDoor::Ambrosia { group: self.ports.group };
@@ -251,8 +254,8 @@ impl Listening {
         }
     }
 
-    /// A program that connects to the second port, too. A connection that ends, or is made again, before
-    /// the other is there is forgotten. None: there is none to the first port any more.
+    /// A program that connects to the second port, too. A connection that ends, or is made again,
+    /// before the other is there is forgotten. None: there is none to the first port any more.
     async fn accepted(&mut self, read_half: Half, ends: &Ends) -> Option<(Half, Half)> {
         let (mut read_half, mut write_half): (Option<Half>, Option<Half>) = (Some(read_half), None);
         tokio::select! {
@@ -352,8 +355,8 @@ async fn open_when_free(port: u16) -> Port {
 
 /// Connects to a program that listens, as soon as it does.
 ///
-/// The connection is cut and not closed when the program has gone. If it were closed, the program's port
-/// would stay in the state TIME_WAIT for a minute, and AMBROSIA's C client, which does without
+/// The connection is cut and not closed when the program has gone. If it were closed, the program's
+/// port would stay in the state TIME_WAIT for a minute, and AMBROSIA's C client, which does without
 /// SO_REUSEADDR, could not listen at the port when it is started again.
 async fn call(port: u16) -> TcpStream {
     loop {

@@ -1,5 +1,5 @@
-//! Tells subscribers outside of the cluster: by HTTP requests from a thread of its own, which may be
-//! as slow as they like.
+//! Tells subscribers outside of the cluster: by HTTP requests from a thread of its own, which may
+//! be as slow as they like.
 //!
 //! What a node sends, somebody else has written, and to an address that somebody else has given. So
 //! the address is looked at once more here, by what its name means now; no other address that an

@@ -329,8 +329,9 @@ mod tests {
                 second.write_all(yes.as_bytes()).await.unwrap();
                 std::future::pending::<()>().await;
             };
+            let first = first_of_several(&target, &proofs);
             let made = tokio::select! {
-                made = tokio::time::timeout(10 * HANDSHAKE_MAX, first_of_several(&target, &proofs)) => {
+                made = tokio::time::timeout(10 * HANDSHAKE_MAX, first) => {
                     made.expect("the second attempt is made")
                 }
                 () = answer => unreachable!("it waits"),

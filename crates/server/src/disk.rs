@@ -1,4 +1,5 @@
-//! The log's disk: real files in one folder. And what all folders and files of a node have in common.
+//! The log's disk: real files in one folder. And what all folders and files of a node have in
+//! common.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -149,8 +150,8 @@ impl FileDisk {
     }
 }
 
-/// Reads the same files beside the disk. None of them is kept open: a file that is removed shall give its
-/// room back at once, and reads are long and few.
+/// Reads the same files beside the disk. None of them is kept open: a file that is removed shall
+/// give its room back at once, and reads are long and few.
 #[derive(Debug)]
 pub struct FolderFiles {
     folder: PathBuf,
@@ -197,7 +198,8 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// When a file was made, in nanoseconds, if the file system says so. It cannot be set, so a copy has another.
+/// When a file was made, in nanoseconds, if the file system says so. It cannot be set, so a copy
+/// has another.
 pub(crate) fn birth_of(file: &Path) -> Option<u64> {
     let made = fs::metadata(file).and_then(|known| known.created()).ok()?;
     let since = made.duration_since(std::time::UNIX_EPOCH).ok()?;

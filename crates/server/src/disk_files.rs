@@ -9,7 +9,8 @@ use node::Files;
 /// In what the system counts the room of a file, whatever the blocks of the disk are.
 const BLOCK_BYTES: u64 = 512;
 
-/// Counts it. A file may be longer than what it takes, as the store's own log is. What goes away meanwhile is not counted.
+/// Counts it. A file may be longer than what it takes, as the store's own log is. What goes away
+/// meanwhile is not counted.
 pub(crate) fn files_of(sandbox: &Path) -> Files {
     let system = rustix::fs::statvfs(sandbox).ok();
     let free_bytes = system.map(|it| it.f_bavail.saturating_mul(it.f_frsize));

@@ -163,8 +163,8 @@ impl Engine {
         }
     }
 
-    /// Runs until the node ends, or something else is to be done first. What was asked and not answered
-    /// is answered by the drop.
+    /// Runs until the node ends, or something else is to be done first. What was asked and not
+    /// answered is answered by the drop.
     pub(crate) async fn run(&mut self) -> Pause {
         let mut events = Vec::new();
         let inbox = Arc::clone(&self.parts.inbox);

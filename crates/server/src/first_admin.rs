@@ -59,7 +59,10 @@ enum Step {
 
 async fn step(keeper: &Doorkeeper, sandbox: &Path, takes_over: bool) -> Step {
     // Users that an outside issuer vouches for come by themselves, and need not be admins.
-    let term = |name: &str, value: &str, kind: &str| json!({"propertyName": name, "matchValue": value, "matchType": kind});
+    let term = |name: &str, value: &str, kind: &str| {
+        let (name, value, kind) = (json!(name), json!(value), json!(kind));
+        json!({"propertyName": name, "matchValue": value, "matchType": kind})
+    };
     let own = json!({"booleanClauses": [
         {"term": term("documentSelfLink", &format!("{USERS}/"), "PREFIX")},
         {"term": term("issuer", "*", "WILDCARD"), "occurance": "MUST_NOT_OCCUR"}]});
@@ -126,7 +129,8 @@ async fn new_password(keeper: &Doorkeeper, sandbox: &Path) -> Option<String> {
         Ok(()) => Some(hash),
         Err(error) => {
             let shown = file.display();
-            tracing::error!(target: "amrita", "the first password cannot be kept in {shown}: {error}");
+            let what = "the first password";
+            tracing::error!(target: "amrita", "{what} cannot be kept in {shown}: {error}");
             None
         }
     }

@@ -1,5 +1,6 @@
 //! What is done with bytes of strangers before anybody knows who they are, for the fuzz targets in
-//! `dev/fuzz`: heads of requests, tokens, the first bytes of TLS, and what nodes and programs say first. A panic is a finding.
+//! `dev/fuzz`: heads of requests, tokens, the first bytes of TLS, and what nodes and programs say
+//! first. A panic is a finding.
 
 use std::time::Instant;
 

@@ -212,8 +212,8 @@ impl Host {
         let listener = listen_on(serving, listener, bound)?;
         let front = serving.spawn(Arc::new(front).serve(listener));
         let ended = Work { runtime, maker, engine, sockets, front, socket, closing }.start()?;
-        let took = begun.elapsed().as_millis();
-        tracing::info!(target: "amrita", "node {node_id} takes requests at {public} after {took} ms");
+        let ms = begun.elapsed().as_millis();
+        tracing::info!(target: "amrita", "node {node_id} takes requests at {public} after {ms} ms");
         Ok(Self { node_id, address: public, inbox, runtime: handle, ended })
     }
 
@@ -366,7 +366,8 @@ impl Maker {
     }
 
     fn begin_anew(&mut self, contact: String) -> Result<Engine, Failure> {
-        tracing::info!(target: "amrita", "this node leaves its data and joins the cluster of {contact}");
+        let what = "this node leaves its data and joins the cluster of";
+        tracing::info!(target: "amrita", "{what} {contact}");
         let aside = self.sandbox.renew(PutAside::Left, Some(contact), None)?;
         tracing::info!(target: "amrita", "what it had is in {}", aside.display());
         // What the former life was still to be told is not for the next one.
@@ -417,7 +418,8 @@ impl Maker {
         let (mut log, recovered) = self.open_log()?;
         if recovered.torn_bytes > 0 {
             let bytes = recovered.torn_bytes;
-            tracing::info!(target: "amrita", "cut {bytes} bytes off the log that were never acknowledged");
+            let why = "they were never acknowledged";
+            tracing::info!(target: "amrita", "cut {bytes} bytes off the log: {why}");
         }
         if let Some(LogOwner { boot, sandbox_id }) = recovered.owner
             && sandbox_id == self.sandbox.identity().sandbox_id
@@ -504,7 +506,8 @@ impl Maker {
                  start with an empty --sandbox and without what was in it",
             ));
         };
-        tracing::error!(target: "amrita", "this node cannot prove that it still has what it promised: {why}");
+        let what = "this node cannot prove that it still has what it promised";
+        tracing::error!(target: "amrita", "{what}: {why}");
         let aside = self.sandbox.renew(PutAside::Damaged, Some(contact), Some(why.to_owned()))?;
         tracing::error!(
             target: "amrita",

@@ -1,5 +1,5 @@
-//! How many requests one client may have under way, and how many bytes of them: so a client that floods the node slows itself
-//! and nobody else.
+//! How many requests one client may have under way, and how many bytes of them: so a client that
+//! floods the node slows itself and nobody else.
 //!
 //! A token that nobody has looked up says nothing about who sends it: it can be made up, or have
 //! the name of another one's. So a request counts for its user only when its token was found to

@@ -1,5 +1,6 @@
-//! Where handlers run. One that has been quick often enough is run within the node's step, as waking
-//! another thread takes longer than a quick handler does; all others run on threads of their own.
+//! Where handlers run. One that has been quick often enough is run within the node's step, as
+//! waking another thread takes longer than a quick handler does; all others run on threads of their
+//! own.
 //!
 //! A handler is code that anybody may have written, and cannot be stopped. One that sleeps within a
 //! step stops the whole node, and what it owns goes to the next node. So:

@@ -16,7 +16,8 @@ use storage::{DataKey, KEY_BYTES, Purpose, SALT_BYTES, Sealer};
 use crate::Failure;
 use crate::disk::{FILE_MODE, sync_folder};
 
-/// The form of the file that this program writes. It reads 1 as well, whose checksum was of the keys only.
+/// The form of the file that this program writes. It reads 1 as well, whose checksum was of the
+/// keys only.
 const FORMAT: u32 = 2;
 
 const FILE: &str = "encryption.json";

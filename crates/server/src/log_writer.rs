@@ -17,8 +17,8 @@ use crate::metrics::Metrics;
 /// can only be a fault of the program.
 const RECORDS_WAITING_MAX: usize = 1 << 20;
 
-/// How much is written at a time, in bytes; a single record may be longer. The log itself takes twice as
-/// much, for what it moves along.
+/// How much is written at a time, in bytes; a single record may be longer. The log itself takes
+/// twice as much, for what it moves along.
 const APPEND_BYTES_MAX: usize = 128 << 20;
 
 /// About how long a record is beside its data.

@@ -190,7 +190,8 @@ impl Doorkeeper {
         }
     }
 
-    /// The token whose user is not known so far, if the answer to this request tells that it counts.
+    /// The token whose user is not known so far, if the answer to this request tells that it
+    /// counts.
     fn proof_of(&self, request: &Request) -> Option<Principal> {
         let is_shown = matches!(&request.principal, Principal::Bearer(it) if !it.name.is_empty());
         let is_asked =
@@ -430,8 +431,8 @@ impl Doorkeeper {
         Ok((link.to_owned(), answer))
     }
 
-    /// The user of that name or e-mail address, and its password. As many questions are asked for one
-    /// who is not there.
+    /// The user of that name or e-mail address, and its password. As many questions are asked for
+    /// one who is not there.
     async fn find(&self, name: &str) -> Result<(Option<Value>, Option<Password>), Problem> {
         let user = lives::user_called(&self.inbox, name).await?;
         let text = |field: &str| user.as_ref()?[field].as_str();
@@ -452,8 +453,8 @@ impl Doorkeeper {
         lives::read(&self.inbox, link).await
     }
 
-    /// Whose the token was is recorded, as nobody knows that afterwards. A token that does not count
-    /// has nothing to end, and leaves nothing in the trail: anybody can make one up.
+    /// Whose the token was is recorded, as nobody knows that afterwards. A token that does not
+    /// count has nothing to end, and leaves nothing in the trail: anybody can make one up.
     async fn log_out(&self, request: &Request, caller: &Caller) -> Result<Answer, Problem> {
         if let Principal::Bearer(bearer) = &request.principal
             && let Some(user) = user_of(&self.inbox, &request.principal).await?

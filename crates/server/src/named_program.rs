@@ -1,6 +1,7 @@
-//! A program says in its first frame which instance it is a copy of, or which kind it serves. Until that frame is there the
-//! program is nobody: it holds little, not for long, and only a few others may do so with it. One
-//! that was let in for one instance must be that one: the right to one is no right to another.
+//! A program says in its first frame which instance it is a copy of, or which kind it serves. Until
+//! that frame is there the program is nobody: it holds little, not for long, and only a few others
+//! may do so with it. One that was let in for one instance must be that one: the right to one is no
+//! right to another.
 
 use std::io;
 use std::sync::Arc;

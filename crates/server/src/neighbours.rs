@@ -1,6 +1,6 @@
-//! Whose program it is that connects to AMBROSIA's ports. Its bindings show no token, and these ports
-//! are on loopback, where every user of the machine may connect. The system says which user a socket
-//! belongs to (Linux: the tables in `/proc/net`); who cannot be found there is refused.
+//! Whose program it is that connects to AMBROSIA's ports. Its bindings show no token, and these
+//! ports are on loopback, where every user of the machine may connect. The system says which user a
+//! socket belongs to (Linux: the tables in `/proc/net`); who cannot be found there is refused.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

@@ -1,6 +1,6 @@
 //! Who shows a token of an outside issuer. Its signature is checked once, beside the node's thread,
-//! and then its user's document says what the token says: from there on it is a user like any other,
-//! and every node decides by that document.
+//! and then its user's document says what the token says: from there on it is a user like any
+//! other, and every node decides by that document.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -30,7 +30,8 @@ const CHECKS_MAX: usize = 2;
 /// How many more tokens may wait for it.
 const CHECKS_WAITING_MAX: usize = 64;
 
-/// How many of all these may come from one network: who has no right token must not keep out others.
+/// How many of all these may come from one network: who has no right token must not keep out
+/// others.
 const CHECKS_OF_ONE_MAX: usize = 8;
 
 /// How many tokens may wait for keys of the issuer that are not known so far. An issuer that does

@@ -2,9 +2,9 @@
 //!
 //! `ca.pem` is the authority, for clients to believe. `node.pem` has this node's certificate and
 //! its key. `ca-key.pem` is there on the node that began the cluster, until the key is in the
-//! cluster's own documents. `joining-key.pem` is there from the first try to join until the node has
-//! made itself a certificate from its own replica: up to then the token may be needed again, and
-//! it counts for this key alone.
+//! cluster's own documents. `joining-key.pem` is there from the first try to join until the node
+//! has made itself a certificate from its own replica: up to then the token may be needed again,
+//! and it counts for this key alone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

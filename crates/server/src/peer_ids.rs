@@ -1,5 +1,5 @@
-//! By which ids nodes are known, where an authority signs certificates of others than nodes as well:
-//! an id is the URI in a certificate (SPIFFE's, as `spiffe://acme.example/amrita/n1`).
+//! By which ids nodes are known, where an authority signs certificates of others than nodes as
+//! well: an id is the URI in a certificate (SPIFFE's, as `spiffe://acme.example/amrita/n1`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -231,8 +231,8 @@ mod tests {
         Files { certificate, key, authority: Some(file("ca", &by.pem())) }
     }
 
-    /// Whether who dials believes the other end, and whether that one takes it for a node, if it speaks
-    /// with it at all.
+    /// Whether who dials believes the other end, and whether that one takes it for a node, if it
+    /// speaks with it at all.
     async fn meet(dialing: &Tls, accepting: &Tls) -> (bool, Option<bool>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = listener.local_addr().unwrap();

@@ -261,8 +261,8 @@ impl Program {
         None
     }
 
-    /// Where it only listens, it says nothing: what is read there is its end. Never returns: what it
-    /// said before is still worth something (an impulse, for one), so the reader is to end it.
+    /// Where it only listens, it says nothing: what is read there is its end. Never returns: what
+    /// it said before is still worth something (an impulse, for one), so the reader is to end it.
     pub(crate) async fn watch_write_half(&self) {
         if let Some(write_half) = &self.write_half {
             let mut nothing = BytesMut::with_capacity(DISCARD_BYTES);
@@ -275,8 +275,9 @@ impl Program {
         std::future::pending::<()>().await;
     }
 
-    /// Sends the rest of what it was told, and waits until it has read that: a socket that is closed
-    /// while something unread is in it is reset, and what was sent last could be lost with it.
+    /// Sends the rest of what it was told, and waits until it has read that: a socket that is
+    /// closed while something unread is in it is reset, and what was sent last could be lost with
+    /// it.
     pub(crate) async fn linger(&self) {
         loop {
             let flushed = self.lock().outgoing.write(|slices| self.write_half().try_write(slices));

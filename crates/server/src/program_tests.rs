@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// More than all buffers between the two ends hold.
 const MUCH: usize = 8 << 20;
 
-/// What a program at the socket says first here: it is no frame, so the node is to refuse it, and it
-/// waits for nothing more.
+/// What a program at the socket says first here: it is no frame, so the node is to refuse it, and
+/// it waits for nothing more.
 const FIRST: [u8; 4] = [0; 4];
 
 /// What came of a program, in order; without [`FIRST`].
@@ -452,8 +452,8 @@ fn listen_as_in_c(port: u16) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// AMBROSIA's older bindings listen at their second port. It is free for the first one, and for each one
-/// that is started again at once.
+/// AMBROSIA's older bindings listen at their second port. It is free for the first one, and for
+/// each one that is started again at once.
 #[test]
 fn a_program_that_listens_itself_is_connected_to() {
     let mut shell = Shell::new();

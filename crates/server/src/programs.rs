@@ -1,5 +1,5 @@
-//! The life of a program's connection on the node's thread: what the program says goes to the inbox,
-//! and what it is told goes to its socket.
+//! The life of a program's connection on the node's thread: what the program says goes to the
+//! inbox, and what it is told goes to its socket.
 
 use std::io;
 use std::sync::Arc;

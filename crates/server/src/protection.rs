@@ -94,7 +94,8 @@ impl Protection {
         self.demands_login || self.secret.is_some() || self.tls.is_some()
     }
 
-    /// Who lets people in, and records it. `node_id`: whose record it is, and how many days it lasts.
+    /// Who lets people in, and records it. `node_id`: whose record it is, and how many days it
+    /// lasts.
     pub(crate) fn keeper(
         &mut self,
         inbox: &Arc<Inbox>,

@@ -1,5 +1,5 @@
-//! An empty sandbox becomes that of the first node of a cluster that is made of a backup: at the first
-//! start of the node, or by a command that starts none.
+//! An empty sandbox becomes that of the first node of a cluster that is made of a backup: at the
+//! first start of the node, or by a command that starts none.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -407,7 +407,8 @@ fn look_at_what_was_put_aside(root: &Path, users: Users<'_>) -> Result<(), Failu
             Ok(Some(ring)) => ring,
             Ok(None) => continue,
             Err(why) => {
-                tracing::warn!(target: "amrita", "what was put aside in {shown} is as it was: {why}");
+                let what = "what was put aside in";
+                tracing::warn!(target: "amrita", "{what} {shown} is as it was: {why}");
                 continue;
             }
         };
@@ -443,8 +444,8 @@ fn put_aside(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Keeps the key with what is about to be put aside: whoever puts that back needs it. With data that is
-/// there already its key is, and stays, whatever the sandbox has by now.
+/// Keeps the key with what is about to be put aside: whoever puts that back needs it. With data
+/// that is there already its key is, and stays, whatever the sandbox has by now.
 pub(crate) fn keep_key(root: &Path, aside: &Path) -> Result<(), Failure> {
     let has_data = || Ok(aside.join(LOG).try_exists()? || aside.join(STATE).try_exists()?);
     let has_data = has_data().map_err(|error: io::Error| unlooked(aside, &error))?;

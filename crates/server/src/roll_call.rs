@@ -1,5 +1,6 @@
 //! Who belongs to the cluster goes into the audit trail, however a node has come in: by a token, by
-//! a person, or because it proves to be one by its certificate. The owner of the directory writes it.
+//! a person, or because it proves to be one by its certificate. The owner of the directory writes
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

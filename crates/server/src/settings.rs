@@ -265,7 +265,7 @@ pub const SETTINGS: [Setting; 45] = [
         alias: None,
         variable: "AMRITA_TLS_CERT",
         value: "FILE",
-        help: "Certificate of this node, in PEM, when the cluster shall not make it; with --tls-key",
+        help: "Certificate of this node, in PEM, if the cluster shall not make it; with --tls-key",
         set: |config, text| {
             config.security.certificates.tls_cert = Some(PathBuf::from(text));
             Ok(())

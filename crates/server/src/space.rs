@@ -9,8 +9,8 @@ use node::Input;
 /// a disk at the edge does not make the node change its mind all the time.
 const AGAIN_PERCENT: u64 = 125;
 
-/// There is little room while less than this many times the least is free: the node gives up what it
-/// keeps for others.
+/// There is little room while less than this many times the least is free: the node gives up what
+/// it keeps for others.
 const LOW_TIMES: u64 = 4;
 
 /// What is known about the disk that the sandbox is on.
@@ -31,8 +31,8 @@ impl Space {
         Self { folder, bytes_min, free: 0, ..Self::default() }
     }
 
-    /// Looks at the disk; says what the node has to be told. `memory_bytes`: what is in memory and has to
-    /// get there still. Merging writes it twice.
+    /// Looks at the disk; says what the node has to be told. `memory_bytes`: what is in memory and
+    /// has to get there still. Merging writes it twice.
     pub(crate) fn look(&mut self, memory_bytes: u64) -> impl Iterator<Item = Input> + use<> {
         // A disk that does not even answer this will be noticed by the log.
         let disk = rustix::fs::statvfs(&self.folder).ok();

@@ -2,8 +2,8 @@
 //!
 //! A start writes before it can serve: it counts itself in `node.json`, which must be durable
 //! before anything is said to other nodes, and log and state store write a little as they are
-//! opened. On a disk that somebody has filled there is no room for that, and the node could not even
-//! be read from. So each sandbox keeps some room for it, and a start that finds none takes it.
+//! opened. On a disk that somebody has filled there is no room for that, and the node could not
+//! even be read from. So each sandbox keeps some room for it, and a start that finds none takes it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -18,8 +18,8 @@ const BYTES: usize = 4 << 20;
 /// It is made only where so much is free, so that it is nobody's last room.
 const FREE_BYTES_MIN: u64 = 16 * BYTES as u64;
 
-/// Makes the file if it is not there, with that mode. What comes of it is not important: without it,
-/// a start on a full disk fails and says why.
+/// Makes the file if it is not there, with that mode. What comes of it is not important: without
+/// it, a start on a full disk fails and says why.
 pub(crate) fn keep(sandbox: &Path, mode: u32) {
     let file = sandbox.join(NAME);
     let is_roomy = || {

@@ -114,8 +114,8 @@ impl FjallStore {
         StoreHealth(Arc::clone(&self.shared))
     }
 
-    /// As `write`, for somebody who writes on and on and can give up: without room on the disk it is
-    /// an error, as all of it would have to stay in memory.
+    /// As `write`, for somebody who writes on and on and can give up: without room on the disk it
+    /// is an error, as all of it would have to stay in memory.
     pub(crate) fn write_if_room(&mut self, batch: Batch) -> Result<(), StoreError> {
         self.write(batch)?;
         self.shared.lock().check_room()
@@ -139,8 +139,8 @@ impl Drop for FjallStore {
     }
 }
 
-/// The library syncs what it writes, but not the name of the folder of a new keyspace: when the power
-/// failed soon after the first start, the store was not found any more.
+/// The library syncs what it writes, but not the name of the folder of a new keyspace: when the
+/// power failed soon after the first start, the store was not found any more.
 fn sync_folders(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

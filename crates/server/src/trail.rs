@@ -1,5 +1,5 @@
-//! Writes the audit trail: one record after the other, each a document. What changes who may do what
-//! is recorded before it is done, and what became of it afterwards.
+//! Writes the audit trail: one record after the other, each a document. What changes who may do
+//! what is recorded before it is done, and what became of it afterwards.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

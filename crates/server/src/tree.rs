@@ -41,8 +41,8 @@ const FILES_UNMERGED_MAX: usize = 16;
 const MERGE_WAIT: Duration = Duration::from_millis(5);
 const MERGE_WAITS_MAX: usize = 200;
 
-/// So much more than a run must be free before it is moved, in bytes: what was begun and found no room stays
-/// there, and takes room, until the tree is opened anew.
+/// So much more than a run must be free before it is moved, in bytes: what was begun and found no
+/// room stays there, and takes room, until the tree is opened anew.
 const ROOM_BYTES: u64 = 4 << 20;
 
 /// The one keyspace, where the keys of all groups are.

@@ -13,9 +13,9 @@ use std::path::Path;
 use fjall::LsmError;
 use storage::StoreError;
 
-/// The file of the tree that says which format the tree has, what it begins with, and the format that
-/// the library here reads and writes. With another one, the format of `node.json` is to be raised, so
-/// that a program of before says at once that it cannot read the sandbox.
+/// The file of the tree that says which format the tree has, what it begins with, and the format
+/// that the library here reads and writes. With another one, the format of `node.json` is to be
+/// raised, so that a program of before says at once that it cannot read the sandbox.
 const MARK: &str = "version";
 const MARK_BEGINS: &[u8] = b"FJL";
 const FORMAT: u8 = 3;
@@ -60,8 +60,8 @@ fn of_another_version(found: impl Display) -> StoreError {
     ))
 }
 
-/// Before the tree is opened: the library tells a later format as it tells a mark that is damaged, and
-/// what follows in a later format it may take for damage, too.
+/// Before the tree is opened: the library tells a later format as it tells a mark that is damaged,
+/// and what follows in a later format it may take for damage, too.
 pub(crate) fn check_format(folder: &Path) -> Result<(), StoreError> {
     // One that is missing or cannot be read is for the library to judge.
     let Ok(mark) = fs::read(folder.join(MARK)) else { return Ok(()) };

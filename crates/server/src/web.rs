@@ -391,8 +391,8 @@ impl Front {
         Allowed::at(&path, &self.served.get()).ok_or_else(nothing)
     }
 
-    /// What is told to whoever asks for the verbs. Where logins are demanded, nobody is told without
-    /// one which kinds of documents there are.
+    /// What is told to whoever asks for the verbs. Where logins are demanded, nobody is told
+    /// without one which kinds of documents there are.
     fn told(&self, own: Option<Own>, path: &str) -> Result<Allowed, Problem> {
         // `OPTIONS *` asks about the server as a whole.
         let is_told_all = self.keeper.is_on || path == "*";
@@ -549,12 +549,15 @@ impl Front {
     }
 
     /// Says yes, and hands the connection over once that is said.
-    fn upgrade(
+    fn upgrade<A>(
         &self,
         request: hyper::Request<Incoming>,
         protocol: &'static str,
-        adopt: impl FnOnce(&Ends, Upgraded, watch::Receiver<()>) -> std::io::Result<()> + Send + 'static,
-    ) -> Answer {
+        adopt: A,
+    ) -> Answer
+    where
+        A: FnOnce(&Ends, Upgraded, watch::Receiver<()>) -> std::io::Result<()> + Send + 'static,
+    {
         let ends = self.ends.clone();
         let closing = self.closing.clone();
         tokio::spawn(async move {

@@ -244,7 +244,8 @@ fn body_of(method: Method, path: &str) -> &'static str {
 }
 
 /// Whether other fields may stand in a body: those of documents are the service's, which drops as
-/// Xenon does what it does not know; what an action takes is its program's; and what is passed on is for another path.
+/// Xenon does what it does not know; what an action takes is its program's; and what is passed on
+/// is for another path.
 fn is_open(path: &str) -> bool {
     // The body of a document's DELETE is looked at for the document's own fields only.
     let is_document = ["/core/query-tasks/one", THINGS, THING].contains(&path);

@@ -10,7 +10,7 @@ use crate::checkers::Broken;
 use crate::network::Process;
 use crate::world::{Event, World};
 
-/// A link on which nothing came for so many ticks is closed.
+/// A link on which nothing came for this number of ticks is closed.
 const SILENT_TICKS_MAX: u32 = 100;
 
 impl World {

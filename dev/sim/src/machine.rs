@@ -58,7 +58,7 @@ pub(crate) struct Machine {
     copy: Option<Copy>,
     /// Its disk is refusing everything.
     pub(crate) failing: bool,
-    /// Syncs take so many times as long.
+    /// The factor by which syncs take longer.
     pub(crate) disk_slowness: u64,
     /// It is a cluster of its own and has yet to join the one that is simulated.
     pub(crate) foreign: bool,

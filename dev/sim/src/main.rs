@@ -25,15 +25,15 @@ what:
 how:
   --scenario NAME      default: swarm; `all` plays them one after the other
   --without A,B        turn faults off
-  --busy SECONDS       load and faults for so long
-  --nodes N            so many nodes at first
+  --busy SECONDS       how long load and faults last
+  --nodes N            the number of nodes at first
   --shrink             after a failure, find the faults that can be turned off
   --trace              show each input and output
   --paths              show how often rare paths were reached
   --first              stop at the first failure
 ";
 
-/// A failure is told in so many letters, unless all is to be shown.
+/// The letters of a failure that are shown, unless all is to be shown.
 const WORDS_MAX: usize = 500;
 
 /// What was asked for on the command line.

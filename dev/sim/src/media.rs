@@ -44,7 +44,7 @@ impl SimDisk {
 
     /// The power goes: what was not synced is kept, lost or torn, sector by sector.
     pub fn lose_power(&self, random: &mut Random) {
-        // Disks mostly write in order, so often all is kept or all is lost.
+        // Disks mostly write in order: in half of all cases everything is kept, or everything lost.
         let mood = random.below(4);
         self.platter().disk.crash(|_, _| match mood {
             0 => Fate::Kept,
@@ -57,7 +57,7 @@ impl SimDisk {
         self.platter().disk.full(full);
     }
 
-    /// After so many more operations everything fails, the last of them half done.
+    /// After `operations` more operations everything fails, the last of them half done.
     pub fn fail_after(&self, operations: u64) {
         self.platter().disk.fail_after(Some(operations));
     }
@@ -226,7 +226,7 @@ impl SimStore {
         cabinet.written == cabinet.durable
     }
 
-    /// A persist that began when so many batches were written is done.
+    /// A persist that began when `written` batches were written is done.
     pub fn persisted(&self, written: usize) {
         let mut cabinet = self.cabinet();
         cabinet.durable = cabinet.durable.max(written);

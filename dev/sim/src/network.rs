@@ -186,7 +186,7 @@ impl Network {
         (0..copies).map(|_| arrive()).collect()
     }
 
-    /// So many of a thousand datagrams are lost from now on, and connections falter as often.
+    /// Of a thousand datagrams, this number is lost from now on; connections falter as often.
     pub fn lose(&mut self, of_thousand: u64) {
         self.loss = of_thousand;
     }

@@ -9,7 +9,7 @@ use replication::{Message, MessageKind};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Paths(BTreeMap<&'static str, u64>);
 
-/// After so many runs of a scenario, each of its paths must have been reached.
+/// The number of runs of a scenario after which each of its paths must have been reached.
 pub const RUNS_MIN: u64 = 100;
 
 /// What must be reached in runs of any scenario in which nodes die or lose each other.
@@ -183,7 +183,7 @@ impl Paths {
         *self.0.entry(path).or_default() += 1;
     }
 
-    /// Reached so often, perhaps never.
+    /// The path was reached this number of times, perhaps never.
     pub fn count(&mut self, path: &'static str, times: u64) {
         if times > 0 {
             *self.0.entry(path).or_default() += times;

@@ -31,7 +31,7 @@ use crate::trace::{Trace, seconds};
 use crate::work::{Search, Verdict, Work, is_thing, kind_making, tally_links};
 use crate::workload::{Added, Client, Doing, Workload, told_of};
 
-/// So many versions of an example document are always kept.
+/// The number of versions of an example document that are always kept.
 const KEPT: u64 = 20;
 
 pub(crate) struct Referee {

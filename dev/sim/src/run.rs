@@ -16,7 +16,7 @@ const HEAL_PATIENCE: Time = 60 * SECOND;
 /// is what the slowest seeds need: a machine that is started late, and syncs of 80 ms.
 const LIVE_PATIENCE: Time = 10 * SECOND;
 
-/// Where there is always a way round, somebody's write must be acknowledged at least so often.
+/// Where there is always a way round, the longest time without an acknowledged write.
 const SERVICE_GAP_MAX: Time = 5 * SECOND;
 
 /// What a run that broke no rule was like.

@@ -112,7 +112,7 @@ pub(crate) struct Doing {
     pub(crate) work: Work,
     pub(crate) key: Option<String>,
     attempt: u64,
-    /// The only machine to ask, and for ever; none: any, and only so often.
+    /// The only machine to ask, for ever. `None`: any machine, and a limited number of tries.
     machine: Option<usize>,
     tries: u32,
     /// When it first reached a node.

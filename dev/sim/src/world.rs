@@ -28,7 +28,7 @@ use crate::trace::Trace;
 use crate::workload::{Reply, Workload};
 use random::Random;
 
-/// Ticks come about so often.
+/// About the time between two ticks.
 const TICK: Time = 10 * MILLISECOND;
 
 /// The longest pause between two dials of one address.

@@ -64,18 +64,30 @@ pub struct Play {
     first: Checkpoint,
     /// What a crash begins with.
     last: Checkpoint,
-    /// Of each stream to the program, the last number.
-    numbers: BTreeMap<String, u64>,
-    /// Messages of the program to itself, not yet delivered.
-    inner: VecDeque<Message>,
-    timers: BTreeSet<(Moment, u64)>,
-    effects: BTreeSet<u64>,
-    calls: u64,
-    /// How many came from the program's own threads.
-    impulses: u64,
+    given: Given,
+    pending: Pending,
     term: u64,
     /// How far [`Play::said`] has told.
     told: usize,
+}
+
+/// What others have sent to the program.
+#[derive(Default)]
+struct Given {
+    /// The last number of each stream.
+    numbers: BTreeMap<String, u64>,
+    calls: u64,
+    /// How many came from the program's own threads.
+    impulses: u64,
+}
+
+/// What the program has asked for, and has not been given.
+#[derive(Default)]
+struct Pending {
+    /// Messages of the program to itself.
+    inner: VecDeque<Message>,
+    timers: BTreeSet<(Moment, u64)>,
+    effects: BTreeSet<u64>,
 }
 
 struct Logged {
@@ -160,12 +172,8 @@ impl Play {
             log: Vec::new(),
             last: first.clone(),
             first,
-            numbers: BTreeMap::new(),
-            inner: VecDeque::new(),
-            timers: BTreeSet::new(),
-            effects: BTreeSet::new(),
-            calls: 0,
-            impulses: 0,
+            given: Given::default(),
+            pending: Pending::default(),
             term: 1,
             told: 0,
         };
@@ -181,8 +189,8 @@ impl Play {
 
     /// Another instance calls. Gives the call's id.
     pub fn call<A: Serialize, R>(&mut self, from: &str, message: Outgoing<'_, A, R>) -> u64 {
-        self.calls += 1;
-        let (id, method, payload) = (self.calls, message.method(), message.payload().into());
+        self.given.calls += 1;
+        let (id, method, payload) = (self.given.calls, message.method(), message.payload().into());
         self.message_from(from, Message::Call { id, method, payload });
         id
     }
@@ -210,7 +218,7 @@ impl Play {
 
     /// Any message of another instance, as bytes.
     pub fn message_from(&mut self, from: &str, message: Message) {
-        let number = self.numbers.entry(from.to_owned()).or_default();
+        let number = self.given.numbers.entry(from.to_owned()).or_default();
         *number += 1;
         let (kind, name, number) = (SourceKind::Instance, from.to_owned(), *number);
         self.input(Input { kind, name, number, message });
@@ -221,9 +229,11 @@ impl Play {
     pub fn wait(&mut self, pause: Duration) {
         let micros = u64::try_from(pause.as_micros()).expect("a test is not so long");
         let until = Moment(self.now.0 + micros);
-        while let Some((due, id)) = self.timers.first().copied().filter(|(due, _)| *due <= until) {
+        while let Some((due, id)) =
+            self.pending.timers.first().copied().filter(|(due, _)| *due <= until)
+        {
             self.now = self.now.max(due);
-            self.timers.remove(&(due, id));
+            self.pending.timers.remove(&(due, id));
             self.node_says(Message::Timer { id });
         }
         self.now = self.now.max(until);
@@ -232,7 +242,7 @@ impl Play {
     /// Waits until the program's own threads have sent that many impulses since the play began, and
     /// has them handled.
     pub fn wait_for_impulses(&mut self, count: u64) {
-        while self.impulses < count {
+        while self.given.impulses < count {
             let frame = self.attached.aside();
             self.take_aside(frame);
             self.settle();
@@ -408,18 +418,18 @@ impl Play {
         for output in &said {
             match output {
                 Output::Message { to, message } if to.is_empty() => {
-                    self.inner.push_back(message.clone());
+                    self.pending.inner.push_back(message.clone());
                 }
                 Output::Message { .. } => {}
                 Output::Await { id, due: Some(due) } => {
-                    self.timers.insert((*due, *id));
+                    self.pending.timers.insert((*due, *id));
                 }
                 Output::Await { id, due: None } => {
-                    self.effects.insert(*id);
+                    self.pending.effects.insert(*id);
                 }
                 Output::Cancel { id } => {
-                    self.effects.remove(id);
-                    self.timers.retain(|(_, timer)| timer != id);
+                    self.pending.effects.remove(id);
+                    self.pending.timers.retain(|(_, timer)| timer != id);
                 }
             }
         }
@@ -429,15 +439,15 @@ impl Play {
     /// Delivers what the program said to itself, and waits for the results of its effects.
     fn settle(&mut self) {
         loop {
-            if let Some(message) = self.inner.pop_front() {
+            if let Some(message) = self.pending.inner.pop_front() {
                 let name = self.instance.clone();
-                let number = self.numbers.entry(name.clone()).or_default();
+                let number = self.given.numbers.entry(name.clone()).or_default();
                 *number += 1;
                 let (kind, number) = (SourceKind::Instance, *number);
                 self.input(Input { kind, name, number, message });
             } else if let Some(frame) = self.attached.aside_now() {
                 self.take_aside(frame);
-            } else if !self.effects.is_empty() {
+            } else if !self.pending.effects.is_empty() {
                 let frame = self.attached.aside();
                 self.take_aside(frame);
             } else {
@@ -450,7 +460,7 @@ impl Play {
         match frame {
             ToNode::Result { id, status, payload } => {
                 // Of one that was cancelled, or was done by two primaries, nothing is logged.
-                if self.effects.remove(&id) {
+                if self.pending.effects.remove(&id) {
                     let message = Message::Result { id, status, payload };
                     let (kind, name) = (SourceKind::Node, String::new());
                     self.input(Input { kind, name, number: 0, message });
@@ -464,7 +474,7 @@ impl Play {
                 let (kind, name) = (SourceKind::Impulses, self.instance.clone());
                 self.input(Input { kind, name, number: 0, message });
                 self.attached.fate(number, Told::Logged, input);
-                self.impulses += 1;
+                self.given.impulses += 1;
             }
             ToNode::AskCheckpoint => {}
             other => panic!("a program does not say this here: {other:?}"),

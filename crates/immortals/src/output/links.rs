@@ -20,8 +20,8 @@ pub(crate) struct ToStream {
 /// goes to the partition of its document, so a SEND may have messages for two.
 ///
 /// # Errors
-/// When they are no messages, or such as no document takes, or so many that their links alone would
-/// take more than a SEND may.
+/// When they are no messages, or such as no document takes, or more than fit: their links alone
+/// would take more than a SEND may.
 pub(crate) fn to_partitions(
     link: &str,
     said: Bytes,

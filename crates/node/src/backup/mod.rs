@@ -6,7 +6,7 @@
 //! | `words` | what nodes say to one another about a backup |
 //! | `page` | a piece of a group's state, as it is handed out and as it lies in a file |
 //! | `census` | what is in such pages, for who checks a backup |
-//! | `keeper` | the part of every node: its logs stand still for a moment, and it keeps what it has then |
+//! | `keeper` | the part of every node: its logs stand still, and it keeps what it has then |
 //! | `runner` | the part of the node that was asked for a backup |
 //! | `restore` | writes log and state of the first node of a cluster that is made of a backup |
 

@@ -250,8 +250,8 @@ pub struct Source<'a> {
     log: &'a dyn LogReader,
     space: Space,
     pub head: Head,
-    /// The replicas that vote; none at all, if they are those that the group began with. `None` when that
-    /// changes behind the state.
+    /// The replicas that vote; none at all, if they are those that the group began with. `None`
+    /// when that changes behind the state.
     pub voters: Option<Vec<ReplicaId>>,
     /// How many positions the head goes beyond what is in the log.
     added: u64,

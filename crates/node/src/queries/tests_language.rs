@@ -1,5 +1,6 @@
-//! What only the node that takes a query in can put together: groups with pages, documents that links
-//! lead to, what is left out at the beginning. The partitions look at each of their documents.
+//! What only the node that takes a query in can put together: groups with pages, documents that
+//! links lead to, what is left out at the beginning. The partitions look at each of their
+//! documents.
 
 use protocol::{Code, Moment, Principal};
 use query::{Candidate, Forgotten};

@@ -17,8 +17,8 @@ use crate::frame::Question;
 use crate::view::View;
 
 /// What the binding's libraries for cloud storage send with a question: which rows, which of their
-/// properties, how many; how long they wait, and that a blob's folder is one. Blobs are not listed here,
-/// so that what a listing takes is refused.
+/// properties, how many; how long they wait, and that a blob's folder is one. Blobs are not listed
+/// here, so that what a listing takes is refused.
 pub(super) const PARAMETERS: &[&str] = &["filter", "select", "top", "timeout", "restype"];
 
 /// The address of the account, for blobs and for tables.
@@ -245,8 +245,8 @@ fn of_instance(version: u64, filter: &str) -> Vec<Value> {
     vec![json!({ "PartitionKey": PARTITION, "RowKey": ROW, "value": version.to_string() })]
 }
 
-/// The rows of a table that a filter lets through. Connections are made by the nodes, and need not be
-/// remembered.
+/// The rows of a table that a filter lets through. Connections are made by the nodes, and need not
+/// be remembered.
 fn rows(topology: &Topology, table: &str, filter: &str) -> Vec<Value> {
     let row = |partition: &str, row: &str| json!({ "PartitionKey": partition, "RowKey": row });
     if table.eq_ignore_ascii_case(ENDPOINTS) {

@@ -1,5 +1,5 @@
-//! The built-in `document...` fields in the bodies of what is no document. What a GET has shown may be
-//! sent back, as long as it is so; a field that says something else would be passed over.
+//! The built-in `document...` fields in the bodies of what is no document. What a GET has shown may
+//! be sent back, as long as it is so; a field that says something else would be passed over.
 
 use protocol::{BUILT_IN_FIELDS, Code, Problem};
 use serde_json::{Map, Value};

@@ -28,8 +28,8 @@ const NODES_NAMED_MAX: usize = 5;
 /// A group without an owner for longer, in microseconds, does not get one by itself.
 const FREE_MICROS_MAX: u64 = 10_000_000;
 
-/// GET on `/explain` of the node group: what keeps the cluster from serving. The owners of instances
-/// know more of those than this node does, and are asked.
+/// GET on `/explain` of the node group: what keeps the cluster from serving. The owners of
+/// instances know more of those than this node does, and are asked.
 pub(super) fn of_cluster(request: &Request, view: &View<'_>) -> Plan {
     let mut findings = nodes(view);
     findings.extend(not_formed(view));
@@ -113,9 +113,9 @@ pub(super) fn is_unreachable(group: GroupId, view: &View<'_>) -> bool {
     view.owner_of(group).is_none() || !majority_is_reached(view)
 }
 
-/// What this node knows of a document, where that is asked for and the owner does not tell. No owner
-/// decides then whether the asker may look at the document; so it says nothing of the document
-/// itself, and is told to whoever may look at the nodes.
+/// What this node knows of a document, where that is asked for and the owner does not tell. No
+/// owner decides then whether the asker may look at the document; so it says nothing of the
+/// document itself, and is told to whoever may look at the nodes.
 pub(crate) fn without_owner(
     request: &Request,
     group: GroupId,

@@ -14,6 +14,11 @@ use super::surface::{Header, Resource, SURFACE, Verb};
 /// The version of the specification that it follows.
 const OPENAPI: &str = "3.1.1";
 
+/// What a reader is told first.
+const DESCRIPTION: &str = "Documents, tasks and immortals of a cluster. Any node answers. A \
+    parameter, a header, a pragma or a field that is not understood is refused by name. The name \
+    of a parameter may begin with '$'.";
+
 /// What stands for a name in the paths of the table, and its name here.
 const PLACEHOLDERS: [(&str, &str); 7] = [
     ("NAME", "name"),
@@ -62,7 +67,7 @@ fn description(catalogue: &Catalogue) -> Value {
             "title": "Amrita",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "Apache License 2.0", "identifier": "Apache-2.0" },
-            "description": "Documents, tasks and immortals of a cluster. Any node answers. A parameter, a header, a pragma or a field that is not understood is refused by name. The name of a parameter may begin with '$'.",
+            "description": DESCRIPTION,
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
@@ -456,7 +461,8 @@ mod tests {
         }
     }
 
-    /// In OpenAPI `readOnly` says that a client does not send a field, and generated clients do not.
+    /// In OpenAPI `readOnly` says that a client does not send a field, and generated clients do
+    /// not.
     #[test]
     fn a_field_that_is_set_once_is_one_that_clients_send() {
         let about: Value = serde_json::json!({

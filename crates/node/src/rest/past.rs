@@ -1,5 +1,5 @@
-//! What is asked of the past: a document as it was, the difference of two versions, a version that is
-//! to be there again.
+//! What is asked of the past: a document as it was, the difference of two versions, a version that
+//! is to be there again.
 
 use protocol::query::QuerySpecification;
 use protocol::{Method, Moment, Problem, Request, links, time};

@@ -101,8 +101,8 @@ pub(super) fn below<'a>(path: &'a str, of: &str) -> Option<&'a str> {
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
-/// Refuses fields of a body that are none of these. A built-in field is one like any other here: what
-/// takes back what a GET has shown looks at them first, see [`super::built_in`].
+/// Refuses fields of a body that are none of these. A built-in field is one like any other here:
+/// what takes back what a GET has shown looks at them first, see [`super::built_in`].
 ///
 /// # Errors
 /// `BAD_BODY` that names the field and what is known.

@@ -1,5 +1,5 @@
-//! `LINK/subscriptions`: who is told of the changes of a document, of the documents of a factory, or
-//! of what a query finds from now on. In Xenon's forms.
+//! `LINK/subscriptions`: who is told of the changes of a document, of the documents of a factory,
+//! or of what a query finds from now on. In Xenon's forms.
 
 use access::Thing;
 use protocol::hash::hash_parts;

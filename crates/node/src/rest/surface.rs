@@ -723,7 +723,8 @@ impl Verb {
             if is_there && !self.headers.contains(&header) {
                 let (method, path) = (request.method.name(), &request.path);
                 return Err(Problem::bad_request(format!(
-                    "{method} {path} does not take the header {}: it would be ignored. Leave it out",
+                    "{method} {path} does not take the header {}: it would be ignored. \
+                     Leave it out",
                     header.name()
                 )));
             }

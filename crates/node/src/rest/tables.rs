@@ -734,9 +734,10 @@ fn a_payload_is_the_text_that_was_sent() {
     {
         let body = format!("{{\"method\":1,\"payload\":{payload}}}");
         let planned = world.plan("POST /core/immortals/counter/impulses", &body);
-        let Ok(Plan::Ask(_, Question::Instance(immortals::Request::Impulse { payload: sent, .. }))) =
-            planned
-        else {
+        let Ok(Plan::Ask(_, Question::Instance(asked))) = planned else {
+            panic!("{payload} asks no instance")
+        };
+        let immortals::Request::Impulse { payload: sent, .. } = asked else {
             panic!("{payload} is no impulse")
         };
         assert_eq!(&sent[..], payload.as_bytes());

@@ -1,5 +1,5 @@
-//! What was passed over once: built-in fields, fields that stand twice, conditions of what is read in
-//! another way.
+//! What was passed over once: built-in fields, fields that stand twice, conditions of what is read
+//! in another way.
 
 use protocol::Request;
 

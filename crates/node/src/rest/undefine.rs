@@ -1,7 +1,7 @@
-//! DELETE of the definition of a kind. Documents of a kind that is not there any more cannot be reached,
-//! so they are counted first, whoever may see them, and a kind that has any is kept unless the
-//! client says that it means it. What somebody makes between the count and the deletion stays, as
-//! all documents of a kind do, and is there again when the kind is defined again.
+//! DELETE of the definition of a kind. Documents of a kind that is not there any more cannot be
+//! reached, so they are counted first, whoever may see them, and a kind that has any is kept unless
+//! the client says that it means it. What somebody makes between the count and the deletion stays,
+//! as all documents of a kind do, and is there again when the kind is defined again.
 
 use protocol::links::KINDS;
 use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};

@@ -165,7 +165,8 @@ impl World {
         }
     }
 
-    /// The same where logins are demanded: `nora` has no role, `rita` reads, and `anna` is an admin.
+    /// The same where logins are demanded: `nora` has no role, `rita` reads, and `anna` is an
+    /// admin.
     pub(super) fn with_logins() -> Self {
         let mut world = Self::new();
         let user = |name: &str, groups: Vec<String>| Document {

@@ -9,7 +9,8 @@ use serde::de::IgnoredAny;
 
 use super::lines::Wanted;
 
-/// The longest frame of such a program, in bytes: the largest state that there may be, and its head.
+/// The longest frame of such a program, in bytes: the largest state that there may be, and its
+/// head.
 pub(crate) const FRAME_BYTES_MAX: usize = 9 << 20;
 
 /// How many bytes of frames that have not come as a whole all programs may hold here together.

@@ -1,11 +1,11 @@
-//! Subscriptions: who is told of changes, by a request to an address outside or to a document of the
-//! cluster.
+//! Subscriptions: who is told of changes, by a request to an address outside or to a document of
+//! the cluster.
 //!
 //! A subscription is a document of `/core/subscriptions`, and whoever owns it tells the subscriber.
-//! All nodes have all changes, so the owner reads them from its own replicas, and nothing waits in a
-//! queue: what is told next is found when the last notification was taken. How far that is, is
-//! written into the document now and then. The next owner goes on there, and may tell again what was
-//! told already. See `docs/design/0024-subscriptions.md`.
+//! All nodes have all changes, so the owner reads them from its own replicas, and nothing waits in
+//! a queue: what is told next is found when the last notification was taken. How far that is, is
+//! written into the document now and then. The next owner goes on there, and may tell again what
+//! was told already. See `docs/design/0024-subscriptions.md`.
 
 mod known;
 mod notice;
@@ -53,8 +53,8 @@ const FAILING_MAX: usize = NOTIFICATIONS_MAX / 2;
 /// How many changes are looked at in one step for all subscriptions that are behind.
 const EFFORT: usize = 2_000;
 
-/// How many looks into the store there are from one tick to the next, and one in a step: each may read
-/// some hundred KiB, and whatever else the node has to do waits for it.
+/// How many looks into the store there are from one tick to the next, and one in a step: each may
+/// read some hundred KiB, and whatever else the node has to do waits for it.
 const LOOKS: usize = 4;
 
 /// How often the progress of a subscription is written at most, in microseconds.
@@ -63,9 +63,10 @@ const SAVE_MICROS: u64 = 2_000_000;
 /// When it is written again if it does not show.
 const SAVE_AGAIN_MICROS: u64 = 10_000_000;
 
-/// How often it is written at most if nothing was told, in microseconds, after how many entries of all
-/// logs, and for how many subscriptions in one tick: the next owner need not look at all of them
-/// again. There must be more entries than subscriptions, as writing it down makes entries, too.
+/// How often it is written at most if nothing was told, in microseconds, after how many entries of
+/// all logs, and for how many subscriptions in one tick: the next owner need not look at all of
+/// them again. There must be more entries than subscriptions, as writing it down makes entries,
+/// too.
 const SAVE_LEVEL_MICROS: u64 = 60_000_000;
 const SAVE_LEVEL_ENTRIES: u64 = 5 * SUBSCRIPTIONS_MAX as u64;
 const SAVE_LEVEL_MAX: usize = 10;
@@ -118,8 +119,8 @@ struct Sent {
 }
 
 impl Subscriptions {
-    /// Whether one more may be made, as far as this node knows. Who asks again for one that is there
-    /// changes that one.
+    /// Whether one more may be made, as far as this node knows. Who asks again for one that is
+    /// there changes that one.
     ///
     /// # Errors
     /// That there are as many as there may be.
@@ -639,8 +640,8 @@ fn is_member(address: &Address, view: &View<'_>) -> bool {
     members.any(|member| Address::parse(&member.uri).is_ok_and(|uri| uri == *address))
 }
 
-/// Nobody is told at a node of this machine under a name that its cluster does not have for it: what
-/// that changes would not be known beforehand. And programs of AMBROSIA are no receivers.
+/// Nobody is told at a node of this machine under a name that its cluster does not have for it:
+/// what that changes would not be known beforehand. And programs of AMBROSIA are no receivers.
 ///
 /// # Errors
 /// Which of them it is.

@@ -1,8 +1,8 @@
 //! How far a subscriber has been told, and what comes next.
 //!
-//! Changes are taken from memory ([`documents::Changes`]) as long as they are there, in the order of
-//! each partition's log. What is there no more is found in the versions that the store has, in the
-//! order of each document. A change that a subscriber has not taken stays the next one.
+//! Changes are taken from memory ([`documents::Changes`]) as long as they are there, in the order
+//! of each partition's log. What is there no more is found in the versions that the store has, in
+//! the order of each document. A change that a subscriber has not taken stays the next one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -189,7 +189,8 @@ impl Telling {
         at: &Looking<'_>,
         effort: &mut Effort,
     ) -> Result<Look, StoreError> {
-        // All partitions take turns, so that one with many changes keeps none of the others waiting.
+        // All partitions take turns, so that one with many changes keeps none of the others
+        // waiting.
         let groups = self.places.range(self.turn..).chain(self.places.range(..self.turn));
         for group in groups.map(|(group, _)| *group).collect::<Vec<_>>() {
             loop {

@@ -3,8 +3,8 @@
 //!
 //! | in the folder | what |
 //! |---|---|
-//! | `group-N` | the pages of group N, each with its length before it, after a line that says whose they are |
-//! | `manifest.json` | which groups there are, where each stands, and the length and checksum of each file |
+//! | `group-N` | a line that says whose pages follow; the pages of group N, each after its length |
+//! | `manifest.json` | the groups and their positions, and the length and checksum of each file |
 //!
 //! The manifest is written last: a folder without one is a backup that was cut short.
 

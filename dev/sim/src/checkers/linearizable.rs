@@ -58,11 +58,11 @@ pub enum NoOrder {
     Unknown(Stuck),
 }
 
-/// After so many steps the search gives up.
+/// The number of steps after which the search gives up.
 pub const STEPS_MAX: u64 = 4_000_000;
 
 /// # Errors
-/// When no order explains the history, or none was found in so many steps.
+/// When no order explains the history, or none was found in [`STEPS_MAX`] steps.
 pub fn check<M: Model>(
     model: &M,
     initial: M::State,

@@ -1,5 +1,5 @@
-//! The membership quorum: an acknowledged write was durable on at least so many machines when its
-//! client was told.
+//! The membership quorum: when the client of a write was told, the write was durable on at least
+//! that number of machines.
 
 use crate::agenda::Time;
 

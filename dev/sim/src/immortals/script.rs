@@ -17,7 +17,7 @@ use crate::receipts::Written;
 pub(crate) enum Part {
     /// Counts, answers calls.
     Server,
-    /// Sends to its targets by timers, for so many rounds.
+    /// Sends to its targets by timers, `rounds` times.
     Client { rounds: u64, pace: u64 },
     /// Passes on what it gets.
     Relay,

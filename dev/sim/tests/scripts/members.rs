@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::setup::{AWAY_MILLIS, Setup};
 use crate::{GROUP, is_whole, number_of, patch, replica_id};
 
-/// A cluster of the first nodes of so many.
+/// `nodes` nodes, of which the first `founders` form a cluster.
 fn formed(nodes: usize, founders: usize) -> Setup {
     let mut setup = Setup::with_founders(nodes, founders);
     (0..founders).for_each(|number| setup.start(number));

@@ -130,7 +130,7 @@ const SLOW_SYNC_MICROS: u64 = 60_000;
 
 pub(crate) struct Setup {
     actors: Vec<Actor>,
-    /// So many of them form the cluster.
+    /// The number of them that form the cluster.
     founders: usize,
     catalogue: Arc<Catalogue>,
     micros: u64,
