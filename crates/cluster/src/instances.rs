@@ -33,14 +33,17 @@ impl Topology {
                 entry.options = options;
                 Ok(())
             }),
-            InstanceCommand::Deregister { name } => match self.names.remove(&name) {
-                Some(group) => {
-                    self.groups.remove(&group);
-                    Change::Group(group, name)
-                }
-                None => Change::Refused(unknown_instance(&name)),
-            },
+            InstanceCommand::Deregister { name } => self.deregister(name),
         }
+    }
+
+    fn deregister(&mut self, name: String) -> Change {
+        let Some(entry) = self.instance(&name).cloned() else {
+            return Change::Refused(unknown_instance(&name));
+        };
+        self.index.remove(&entry);
+        self.groups.remove(&entry.group);
+        Change::Group(entry.group, name)
     }
 
     fn register(
@@ -60,7 +63,7 @@ impl Topology {
                  them"
             ));
         }
-        if self.names.len() >= INSTANCES_MAX {
+        if self.instance_count() >= INSTANCES_MAX {
             return Change::Refused(format!("there are {INSTANCES_MAX} instances already"));
         }
         if let Some(why) = replicas.iter().find_map(|replica| self.misplaced(&name, replica)) {
@@ -70,7 +73,7 @@ impl Topology {
         self.core.given += 1;
         let entry =
             InstanceEntry { name: name.clone(), group, founders, replicas, options, version: 0 };
-        self.names.insert(name.clone(), group);
+        self.index.add(&entry);
         self.groups.insert(group, GroupEntry::Instance(entry));
         Change::Group(group, name)
     }
@@ -80,13 +83,16 @@ impl Topology {
         name: &str,
         change: impl FnOnce(&mut InstanceEntry) -> Result<(), String>,
     ) -> Change {
-        let entry = self.names.get(name).and_then(|group| self.groups.get_mut(group));
+        let entry = self.index.names.get(name).and_then(|group| self.groups.get_mut(group));
         let Some(GroupEntry::Instance(entry)) = entry else {
             return Change::Refused(unknown_instance(name));
         };
+        let before = entry.clone();
         match change(entry) {
             Ok(()) => {
                 entry.version += 1;
+                self.index.remove(&before);
+                self.index.add(entry);
                 Change::Group(entry.group, entry.name.clone())
             }
             Err(why) => Change::Refused(why),
@@ -95,7 +101,7 @@ impl Topology {
 
     /// The instance with that name.
     pub fn instance(&self, name: &str) -> Option<&InstanceEntry> {
-        self.instance_of(*self.names.get(name)?)
+        self.instance_of(*self.index.names.get(name)?)
     }
 
     /// The instance that a group is.
@@ -108,11 +114,16 @@ impl Topology {
 
     /// All instances, in order of their names.
     pub fn instances(&self) -> impl Iterator<Item = &InstanceEntry> {
-        self.names.values().filter_map(|group| self.instance_of(*group))
+        self.index.names.values().filter_map(|group| self.instance_of(*group))
     }
 
     pub fn instance_count(&self) -> usize {
-        self.names.len()
+        self.index.names.len()
+    }
+
+    /// How many replicas of instances are on a node, by its name.
+    pub fn replicas_on(&self, node: &str) -> usize {
+        self.index.replicas_on(node)
     }
 
     /// What has become of an instance's group. Groups are given out in order.
@@ -137,24 +148,17 @@ impl Topology {
     /// A port on a node belongs to one replica of one instance.
     fn port_clash(&self, name: &str, replica: &InstanceReplica) -> Option<String> {
         let InstanceReplica { node, receive_port, send_port, .. } = replica;
-        let ports = [*receive_port, *send_port];
         if receive_port.is_some() && receive_port == send_port {
             return Some("receivePort and sendPort are the same: give two".into());
         }
-        if ports == [None, None] {
-            return None;
-        }
-        let others = self.instances().filter(|other| other.name != name);
-        let there = others.flat_map(|other| {
-            let here = other.replicas.iter().filter(|known| known.node == *node);
-            here.map(move |known| (&other.name, known))
+        let ports = [*receive_port, *send_port].into_iter().flatten();
+        let mut taken = ports.filter_map(|port| {
+            let other = self.instance_of(self.index.group_at(node, port)?)?;
+            (other.name != name).then_some((port, other))
         });
-        let taken = there.flat_map(|(other, known)| {
-            let both = [known.receive_port, known.send_port].into_iter().flatten();
-            both.map(move |port| (port, other, known.number))
-        });
-        let (port, other, number) =
-            taken.into_iter().find(|(port, ..)| ports.contains(&Some(*port)))?;
+        let (port, other) = taken.next()?;
+        let known = other.replicas.iter().find(|known| known.node == *node)?;
+        let (number, other) = (known.number, &other.name);
         Some(format!(
             "port {port} on node '{node}' belongs to replica {number} of instance '{other}': give \
              another"
@@ -213,6 +217,7 @@ mod tests {
         topology.change_instance(InstanceCommand::Deregister { name: "a".into() });
         let restored = Topology::restore(topology.core.clone(), topology.groups.clone());
         assert_eq!(restored, topology);
+        assert_eq!((topology.replicas_on("n1"), topology.replicas_on("n2")), (2, 0));
         let first = GroupId::INSTANCES.0;
         let found: Vec<_> = (0..3)
             .map(|given| restored.instance_of(GroupId(first + given)))
@@ -236,8 +241,19 @@ mod tests {
             options: InstanceOptions::default(),
         });
         let (name, own) = ("a".to_owned(), with("n1", 2000, 2001));
-        let again = InstanceCommand::PutReplica { name, replica: own };
+        let again = InstanceCommand::PutReplica { name: name.clone(), replica: own };
         assert!(is_done(&topology.change_instance(again)), "its own");
+        for (node, ports) in [("n1", (2002, 2003)), ("n3", (1, 2)), ("n1", (2000, 2001))] {
+            let number = u64::from(node == "n3");
+            let replica = InstanceReplica { number, ..with(node, ports.0, ports.1) };
+            let moved = InstanceCommand::PutReplica { name: name.clone(), replica };
+            assert!(is_done(&topology.change_instance(moved)), "{node}");
+            let restored = Topology::restore(topology.core.clone(), topology.groups.clone());
+            assert_eq!(restored, topology, "what is derived follows");
+        }
+        let gone = InstanceCommand::RemoveReplica { name, node: "n3".into() };
+        assert!(is_done(&topology.change_instance(gone)));
+        assert_eq!((topology.replicas_on("n1"), topology.replicas_on("n3")), (1, 0));
         let registered = |topology: &mut Topology, name: &str, replica: InstanceReplica| {
             topology.change_instance(InstanceCommand::Register {
                 name: name.into(),

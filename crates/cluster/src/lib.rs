@@ -5,6 +5,7 @@
 //! | [`Topology`] | the directory's state: nodes, quorum, slots, and one table of all groups |
 //! | [`DirectoryMachine`] | the directory as the machine of group 0 |
 //! | `instance_entry`, `instances` | instances in that table, and how a person changes them |
+//! | `instance_index` | what is found among all instances without a look at each |
 //! | [`Links`] | the connections to other nodes, and who is behind each |
 //! | `pulse` | how regularly another node is heard, and how long a round trip takes |
 //! | `greeting` | what two nodes say when they meet, and whether they go together |
@@ -26,6 +27,7 @@ mod departures;
 mod greeting;
 mod identity;
 mod instance_entry;
+mod instance_index;
 mod instances;
 mod leaving;
 mod links;

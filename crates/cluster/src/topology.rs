@@ -12,6 +12,7 @@ use crate::departures::Departures;
 use crate::greeting::Candidate;
 use crate::identity::{Identity, InitialConfig, Member};
 use crate::instance_entry::{InstanceCommand, InstanceEntry};
+use crate::instance_index::InstanceIndex;
 
 /// The first byte of every encoded command.
 const FORMAT: u8 = 2;
@@ -25,8 +26,7 @@ pub struct Topology {
     pub(crate) core: Core,
     /// Every group but the directory itself.
     pub(crate) groups: BTreeMap<GroupId, GroupEntry>,
-    /// The group of each instance, by name.
-    pub(crate) names: BTreeMap<String, GroupId>,
+    pub(crate) index: InstanceIndex,
 }
 
 /// What is not about a single group.
@@ -134,12 +134,8 @@ impl DirectoryCommand {
 impl Topology {
     /// The state as it was kept: its core, and the entries of the groups.
     pub(crate) fn restore(core: Core, groups: BTreeMap<GroupId, GroupEntry>) -> Self {
-        let named = |(group, entry): (&GroupId, &GroupEntry)| match entry {
-            GroupEntry::Instance(instance) => Some((instance.name.clone(), *group)),
-            GroupEntry::Partition => None,
-        };
-        let names = groups.iter().filter_map(named).collect();
-        Self { core, groups, names }
+        let index = InstanceIndex::of(&groups);
+        Self { core, groups, index }
     }
 
     pub fn apply(&mut self, command: DirectoryCommand) -> Change {
@@ -234,6 +230,7 @@ impl Topology {
             }
             instance.version += 1;
         }
+        self.index = InstanceIndex::of(&self.groups);
         Ok(Identity { replica, initial })
     }
 

@@ -165,10 +165,7 @@ impl Member {
     /// Has what is on the disk of this node counted.
     fn survey(&mut self, purpose: Purpose, host: &mut Host<'_>) {
         let Membership { control, shard, .. } = &self.membership;
-        let name = |group| {
-            let mut instances = control.map.topology.instances();
-            instances.find(|entry| entry.group == group).map(|it| it.name.clone())
-        };
+        let name = |group| control.map.topology.instance_of(group).map(|it| it.name.clone());
         let job = || {
             let spaces = shard.spaces().map(|space| (space, name(space.group)));
             SurveyJob::new(host.config.node_id.clone(), spaces.collect(), shard.store.view())

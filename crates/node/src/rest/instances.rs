@@ -128,15 +128,11 @@ fn check_ports(replica: &InstanceReplica, view: &View<'_>) -> Result<(), Problem
 
 /// All nodes, with what decides where replicas are placed.
 fn node_loads(view: &View<'_>) -> Vec<NodeLoad> {
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for replica in view.topology().instances().flat_map(|entry| &entry.replicas) {
-        *counts.entry(&replica.node).or_default() += 1;
-    }
     let load = |(id, member): (&ReplicaId, &Member)| NodeLoad {
         id: *id,
         node: member.node_id.clone(),
         up: view.is_up(*id),
-        replicas: counts.get(member.node_id.as_str()).copied().unwrap_or_default(),
+        replicas: view.topology().replicas_on(&member.node_id),
     };
     view.topology().members().iter().map(load).collect()
 }
