@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use protocol::GroupId;
 
 use crate::instance_entry::InstanceEntry;
-use crate::topology::GroupEntry;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InstanceIndex {
@@ -19,13 +18,9 @@ pub(crate) struct InstanceIndex {
 }
 
 impl InstanceIndex {
-    pub(crate) fn of(groups: &BTreeMap<GroupId, GroupEntry>) -> Self {
+    pub(crate) fn of<'a>(entries: impl Iterator<Item = &'a InstanceEntry>) -> Self {
         let mut index = Self::default();
-        for entry in groups.values() {
-            if let GroupEntry::Instance(instance) = entry {
-                index.add(instance);
-            }
-        }
+        entries.for_each(|entry| index.add(entry));
         index
     }
 

@@ -106,10 +106,7 @@ impl Topology {
 
     /// The instance that a group is.
     pub fn instance_of(&self, group: GroupId) -> Option<&InstanceEntry> {
-        match self.groups.get(&group)? {
-            GroupEntry::Instance(entry) => Some(entry),
-            GroupEntry::Partition => None,
-        }
+        self.groups.get(&group)?.instance()
     }
 
     /// All instances, in order of their names.

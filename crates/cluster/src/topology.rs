@@ -57,6 +57,15 @@ pub enum GroupEntry {
     Instance(InstanceEntry),
 }
 
+impl GroupEntry {
+    pub(crate) fn instance(&self) -> Option<&InstanceEntry> {
+        match self {
+            Self::Instance(entry) => Some(entry),
+            Self::Partition => None,
+        }
+    }
+}
+
 /// A change of the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DirectoryCommand {
@@ -134,7 +143,7 @@ impl DirectoryCommand {
 impl Topology {
     /// The state as it was kept: its core, and the entries of the groups.
     pub(crate) fn restore(core: Core, groups: BTreeMap<GroupId, GroupEntry>) -> Self {
-        let index = InstanceIndex::of(&groups);
+        let index = InstanceIndex::of(groups.values().filter_map(GroupEntry::instance));
         Self { core, groups, index }
     }
 
@@ -230,7 +239,7 @@ impl Topology {
             }
             instance.version += 1;
         }
-        self.index = InstanceIndex::of(&self.groups);
+        self.index = InstanceIndex::of(self.groups.values().filter_map(GroupEntry::instance));
         Ok(Identity { replica, initial })
     }
 
