@@ -86,6 +86,10 @@ impl Member {
         match plan {
             Plan::Respond(response) => host.effects.respond(&purpose, response),
             Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
+            Plan::Broadcast(request, receivers) => {
+                let waiting = Purpose::Broadcast(Box::new((purpose, receivers)));
+                host.effects.push(Work::Enter(waiting, *request));
+            }
             Plan::Ask(group, question) => {
                 let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
@@ -143,8 +147,7 @@ impl Member {
             Plan::Release(group) => self.membership.release(&purpose, group, host),
             Plan::Join(contact) => self.join(purpose, contact, host),
             Plan::Stop => {
-                let accepted = Response::bytes(202, bytes::Bytes::new());
-                host.effects.respond(&purpose, accepted);
+                host.effects.respond(&purpose, Response::bytes(202, bytes::Bytes::new()));
                 self.membership.stop(self.router.is_empty(), host)?;
             }
         }

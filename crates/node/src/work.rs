@@ -16,6 +16,7 @@ use crate::frame::{Answer, Frame, Question};
 use crate::io::{Level, Output};
 use crate::jobs::Job;
 use crate::outbox::Outbox;
+use crate::rest::broadcast::Receivers;
 use crate::serving::words::ServiceWork;
 
 pub(crate) type GatherId = u64;
@@ -46,6 +47,8 @@ pub(crate) enum Purpose {
     Subscribe(Box<(Self, Request)>),
     /// How many documents has a kind? If none, its definition is deleted.
     Undefine(Box<(Self, Request)>),
+    /// The answer is to be that of all nodes.
+    Broadcast(Box<(Self, Receivers)>),
     /// The node's own housekeeping; the answer does not matter.
     Own,
 }
@@ -284,6 +287,10 @@ impl Effects {
             Purpose::Undefine(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());
                 self.push(Work::Undefine(waiting, response));
+            }
+            Purpose::Broadcast(waiting) => {
+                let (purpose, receivers) = &**waiting;
+                self.respond(purpose, receivers.answer(&answer.into_response()));
             }
             Purpose::Own => {}
         }

@@ -244,6 +244,14 @@ fn the_forwarding_passes_writes_on() {
     assert_eq!(cluster.get(2, ONE).status, 404);
     let all = "/core/node-selectors/default/forwarding?target=ALL&path=/core/examples";
     refused(&cluster, &Ask::new("POST", all).json(&json!({"name": "x"})), "target=ALL");
+    let told = cluster.get(1, all);
+    assert_eq!((told.status, &told.body["nodeCount"]), (200, &json!(3)), "{}", told.body);
+    let answers = told.body["jsonResponses"].as_object().expect("one of each node");
+    assert_eq!(answers.len(), 3, "{}", told.body);
+    for answer in answers.values() {
+        let list: serde_json::Value = serde_json::from_str(answer.as_str().unwrap()).unwrap();
+        assert_eq!(list["documentCount"], 0, "{list}");
+    }
     let stop = cluster.ask(0, &Ask::new("DELETE", &format!("{peer}/core/management")));
     assert_eq!(stop.status, 400, "a node is stopped at its own address: {}", stop.body);
 }

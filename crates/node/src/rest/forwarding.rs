@@ -7,15 +7,16 @@ use cluster::Member;
 use protocol::node_group::{FACTORY_LINK, FORWARDING_LINK, LINK, MANAGEMENT_LINK, SELECTOR_LINK};
 use protocol::{Code, Method, Problem, Request, links};
 
+use super::broadcast::Receivers;
 use super::instance_state;
-use super::plan::{below, canonical};
+use super::plan::{Plan, below, canonical};
 use crate::view::View;
 
-/// The request that is to be passed on.
+/// Passes on the request that stands in the query.
 ///
 /// # Errors
 /// When the target is missing, or when the request asks for the own state of another node.
-pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Problem> {
+pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     let asked = |name: &str| request.parameter(name);
     let needed = |name: &str| {
         let wrong =
@@ -48,27 +49,62 @@ pub(super) fn unwrap(request: Request, view: &View<'_>) -> Result<Request, Probl
             only("KEY_HASH", "peer")?;
             let key = needed("key")?;
             if is_of_a_node(&forwarded) {
-                may_know_nodes(&request, view)?;
+                may_know_nodes(request, view)?;
                 check_key(&key, &forwarded.path, view)?;
             }
         }
         "PEER_ID" => {
             only("PEER_ID", "key")?;
-            may_know_nodes(&request, view)?;
+            may_know_nodes(request, view)?;
             check_peer(&needed("peer")?, &forwarded, view)?;
         }
         "ALL" => {
-            return Err(Problem::bad_request(
-                "target=ALL is not served: any node answers for every document, and each node's \
-                 /core/management is at the address that /core/node-groups/default gives",
-            ));
+            only("ALL", "key")?;
+            only("ALL", "peer")?;
+            may_know_nodes(request, view)?;
+            check_all(&forwarded)?;
+            let receivers = receivers(&forwarded, view);
+            return Ok(Plan::Broadcast(Box::new(forwarded), receivers));
         }
         other => {
-            let text = format!("'target' is KEY_HASH or PEER_ID, not '{other}'");
+            let text = format!("'target' is KEY_HASH, PEER_ID or ALL, not '{other}'");
             return Err(Problem::bad_request(text));
         }
     }
-    Ok(forwarded)
+    Ok(Plan::Enter(Box::new(forwarded)))
+}
+
+/// All nodes have the same documents: what is read is read once, and what is written would be
+/// written once for each of them.
+fn check_all(request: &Request) -> Result<(), Problem> {
+    let (verb, path) = (request.method.name(), &request.path);
+    let (_, utility) = links::split_utility(path);
+    if request.method != Method::Get {
+        return Err(Problem::bad_request(format!(
+            "target=ALL goes with GET: a {verb} of {path} would be done once for each node"
+        )));
+    }
+    let waits = request.parameter("watch").is_some();
+    if waits || is_of_a_node(request) || utility == Some("stats") {
+        return Err(Problem::bad_request(format!(
+            "target=ALL goes with documents, read once: {path} of each node is at the address that \
+             {LINK} gives"
+        )));
+    }
+    Ok(())
+}
+
+fn receivers(request: &Request, view: &View<'_>) -> Receivers {
+    let members = view.topology().members();
+    let nodes = members
+        .iter()
+        .map(|(id, member)| (member.node_id.clone(), member.uri.clone(), view.is_up(*id)))
+        .collect();
+    let path = match request.query.as_str() {
+        "" => request.path.clone(),
+        query => format!("{}?{query}", request.path),
+    };
+    Receivers { nodes, quorum: view.topology().effective_quorum(), path }
 }
 
 /// What goes into the audit trail is recorded, and some of it made ready (passwords are hashed,

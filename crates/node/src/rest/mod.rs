@@ -3,6 +3,7 @@
 
 pub(crate) mod ambrosia;
 pub(crate) mod backups;
+pub(crate) mod broadcast;
 mod built_in;
 mod documents;
 pub(crate) mod explain;
@@ -86,9 +87,7 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         surface::EXPLAIN_NODE => return Ok(Plan::Respond(explain::of_this_node(view))),
         crate::survey::DISK_LINK => return Ok(Plan::Survey),
         surface::EXPLAIN_CLUSTER => return Ok(explain::of_cluster(&request, view)),
-        paths::FORWARDING_LINK => {
-            return Ok(Plan::Enter(Box::new(forwarding::unwrap(request, view)?)));
-        }
+        paths::FORWARDING_LINK => return forwarding::plan(&request, view),
         _ => {}
     }
     if view.partitions() == 0 {

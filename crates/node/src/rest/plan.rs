@@ -7,6 +7,7 @@ use protocol::{Code, GroupId, Problem, Request, Response, json, links};
 use serde_json::Value;
 use services::Catalogue;
 
+use super::broadcast::Receivers;
 use super::explained::OfCluster;
 use super::recordings::Page;
 use crate::backup::words::BackupWish;
@@ -19,6 +20,8 @@ pub(crate) enum Plan {
     Respond(Response),
     /// Another request, which comes in as any other: who asks must have what it needs.
     Enter(Box<Request>),
+    /// The same, and its answer is to be that of all nodes.
+    Broadcast(Box<Request>, Receivers),
     /// Ask the owner of a group.
     Ask(GroupId, Question),
     /// Change the directory.

@@ -20,6 +20,7 @@ pub(super) fn shown(plan: &Plan) -> String {
             format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
         }
         Plan::Enter(request) => format!("enter {}", request.path),
+        Plan::Broadcast(request, _) => format!("broadcast {}", request.path),
         Plan::Ask(_, Question::Rest(request)) => {
             let query = if request.query.is_empty() { "" } else { "?" };
             format!("ask {} {}{query}{}", request.method.name(), request.path, request.query)
