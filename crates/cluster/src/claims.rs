@@ -1,4 +1,5 @@
-//! Which membership quorum counts for a write, on an owner that may not have heard of a change yet.
+//! Which membership quorum that a person has set counts for a write, on an owner that may not have
+//! heard of a change yet.
 //!
 //! The quorum is in the directory, and an owner of a partition may be behind in that log. If the
 //! owner went by what it has applied alone, it would acknowledge with the old number after a raise
@@ -68,10 +69,10 @@ impl Claims {
     }
 }
 
-/// The highest quorum that is in force, or would be after one of the entries that are not applied
-/// yet, as far as is known.
+/// The highest quorum that a person has set, or that would be set after one of the entries that are
+/// not applied yet, as far as is known; 0 if none is.
 pub fn highest_quorum(applied: &Topology, pending: &[Entry]) -> usize {
-    let mut highest = applied.effective_quorum();
+    let mut highest = applied.quorum_set();
     let mut ahead: Option<Topology> = None;
     for entry in pending.iter().filter(|entry| entry.kind == EntryKind::Normal) {
         let Ok(command) = DirectoryCommand::decode(&entry.data) else { continue };
@@ -82,7 +83,7 @@ pub fn highest_quorum(applied: &Topology, pending: &[Entry]) -> usize {
         }
         let ahead = ahead.get_or_insert_with(|| applied.without_groups());
         ahead.apply(command);
-        highest = highest.max(ahead.effective_quorum());
+        highest = highest.max(ahead.quorum_set());
     }
     highest
 }

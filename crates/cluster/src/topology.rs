@@ -276,9 +276,14 @@ impl Topology {
         ))
     }
 
-    /// How many replicas must hold a write before it is acknowledged.
+    /// The membership quorum: with fewer nodes up, writes are refused.
     pub fn effective_quorum(&self) -> usize {
-        self.core.quorum.unwrap_or(0).max(self.majority())
+        self.quorum_set().max(self.majority())
+    }
+
+    /// The membership quorum as a person has set it; 0 if nobody has.
+    pub(crate) fn quorum_set(&self) -> usize {
+        self.core.quorum.unwrap_or(0)
     }
 
     pub fn majority(&self) -> usize {

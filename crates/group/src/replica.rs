@@ -31,8 +31,10 @@ enum Role<M: Machine> {
 pub(crate) struct Progress {
     /// The term of the last applied entry.
     pub(crate) term: Term,
-    /// Where the log can be cut once the last routine persist is durable.
-    persisting: Position,
+    /// The last routine persist: its mark, and where the state stands in it.
+    persisting: (u64, Position),
+    /// Where the state stood in the last routine persist that is durable.
+    persisted: Position,
     /// Where consensus was told last that snapshots stand.
     snapshot: Position,
 }
@@ -72,7 +74,8 @@ where
             refused: Refused::default(),
             progress: Progress {
                 term: applied.term,
-                persisting: Position(0),
+                persisting: (0, Position(0)),
+                persisted: Position(0),
                 snapshot: Position(u64::MAX),
             },
             openings: (0, 0),
@@ -282,6 +285,10 @@ where
 
     /// The state store is durable up to this mark.
     pub fn state_persisted(&mut self, mark: u64, batch: u64) -> Vec<LogRecord> {
+        let (wanted, position) = self.progress.persisting;
+        if mark >= wanted {
+            self.progress.persisted = position;
+        }
         self.durable.unblock(mark, batch)
     }
 
@@ -663,7 +670,8 @@ where
             && leading.requests.is_open(ticket)
         {
             let quorum = leading.requests.quorum(ticket);
-            if self.consensus.held_by(position) < io.quorum.needed.max(quorum) {
+            let least = self.consensus.staying_majority();
+            if self.consensus.held_by(position) < io.quorum.set.max(quorum).max(least) {
                 let since = io.now.steady_micros;
                 let unheld = Unheld { ticket, position, answer, quorum, since };
                 leading.requests.hold_back(unheld);
@@ -699,9 +707,10 @@ where
             return;
         }
         let Role::Leading(leading) = &mut self.role else { return };
+        let least = self.consensus.staying_majority();
         for unheld in leading.requests.take_unheld() {
             let held = self.consensus.held_by(unheld.position);
-            match io.quorum.judge(&unheld, held, io.now.steady_micros) {
+            match io.quorum.judge(&unheld, (held, least), io.now.steady_micros) {
                 Verdict::Release => {
                     self.reply(unheld.ticket, Reply::Answer(unheld.answer), io.now, out);
                 }
@@ -734,13 +743,14 @@ where
 
     // Where snapshots stand.
 
-    /// Before the state is made durable: where the log may be cut afterwards.
+    /// The routine persist with the next mark begins: where the log may be cut once that is
+    /// durable.
     ///
     /// # Errors
     /// When the store fails.
     pub fn prepare_persist(&mut self, io: &mut Io<'_, M::Around>) -> Result<(), StoreError> {
         self.write_snapshot(io)?;
-        self.progress.persisting = self.snapshot_point().0;
+        self.progress.persisting = (io.next_mark, self.snapshot_point().0);
         self.tell_snapshot_point();
         Ok(())
     }
@@ -754,9 +764,12 @@ where
         machine.write_snapshot(&mut at)
     }
 
-    /// Up to there the state is durable since the last routine persist.
+    /// Up to there the state is durable, so the log is not needed here.
+    ///
+    /// **Invariant:** never beyond what the state store has on the disk. A base in the log that the
+    /// state has not reached would make the sandbox useless after a crash.
     pub fn persisted_up_to(&self) -> Position {
-        self.progress.persisting
+        self.progress.persisted
     }
 
     /// Where the state stands in the store, once it was written there.

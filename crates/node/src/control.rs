@@ -156,7 +156,8 @@ impl Control {
         };
         let is_up = |id: &&ReplicaId| self.is_up(**id, links, now) && takes_writes(**id);
         let up = self.members().iter().filter(is_up).count();
-        Quorum { needed: self.claims.in_force(links, self.map.topology.members().len()), up }
+        let set = self.claims.in_force(links, self.map.topology.members().len());
+        Quorum { needed: set.max(self.map.topology.majority()), set, up }
     }
 
     pub(crate) fn order_of(&self, group: GroupId, shard: &Shard) -> Vec<ReplicaId> {

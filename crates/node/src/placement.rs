@@ -166,6 +166,8 @@ impl Surroundings<'_> {
                 other == id
                     && progress.learner
                     && progress.active
+                    // It has the state: where the log is short, nothing is not far behind either.
+                    && progress.matched.0 > 0
                     && progress.matched.0 + CAUGHT_UP_ENTRIES >= last.0
             })
         };

@@ -153,7 +153,7 @@ impl<'a> View<'a> {
         if matches!(question, Question::Fence(_)) || !group.is_partition() {
             return None;
         }
-        let Quorum { needed, up } = self.quorum();
+        let Quorum { needed, up, .. } = self.quorum();
         if up < needed {
             return Some(self.quorum_not_met(needed, up));
         }

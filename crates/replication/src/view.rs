@@ -102,8 +102,16 @@ impl Group {
                 progress.is_some_and(|progress| progress.matched >= position.0)
             }
         };
-        let stays = |voter: &&ReplicaId| !self.options.leaving.contains(voter);
-        self.members.voters.iter().filter(stays).filter(holds).count()
+        self.staying().filter(holds).count()
+    }
+
+    /// The majority of the voters that are not being removed.
+    pub fn staying_majority(&self) -> usize {
+        self.staying().count() / 2 + 1
+    }
+
+    fn staying(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.members.voters.iter().filter(|voter| !self.options.leaving.contains(voter))
     }
 
     /// The other replicas, as the owner sees them; empty for others.

@@ -155,8 +155,13 @@ impl Node {
 
     /// The log is cut as far as the state is durable.
     pub(crate) fn compact(&mut self, around: Around) -> (Outputs<Counter>, Position) {
+        let (mark, before) = (self.next_mark, self.replica().persisted_up_to());
         let out = self.step(around, |replica, io, _| replica.prepare_persist(io).unwrap());
+        assert_eq!(self.replica().persisted_up_to(), before, "it is not durable so far");
         self.store.persist().unwrap();
+        let batch = self.next_batch;
+        let released = self.replica().state_persisted(mark, batch);
+        assert!(released.is_empty(), "no snapshot waits for this persist");
         let up_to = self.replica().persisted_up_to();
         if let Some(record) = self.replica().consensus.compact(up_to) {
             self.unsynced.push_back((self.next_batch, vec![record]));

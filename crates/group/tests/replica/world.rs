@@ -99,7 +99,7 @@ impl World {
 
     /// Nothing is told of the beginning.
     fn begin(&mut self, kind: Kind) {
-        let quorum = Quorum { needed: 2, up: 3 };
+        let quorum = Quorum { needed: 2, set: 2, up: 3 };
         let room = self.room;
         *self = Self { kind: Some(kind), room, quorum, ..Self::default() };
         (1..=3).for_each(|id| self.add(id, &[1, 2, 3]));
@@ -277,7 +277,7 @@ impl World {
 
     fn set_quorum(&mut self, needed: u64, up: u64) {
         let count = |number: u64| usize::try_from(number).unwrap();
-        self.quorum = Quorum { needed: count(needed), up: count(up) };
+        self.quorum = Quorum { needed: count(needed), set: count(needed), up: count(up) };
         self.up().into_iter().for_each(|id| self.settle(id));
     }
 

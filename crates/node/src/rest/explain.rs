@@ -223,7 +223,7 @@ fn node((id, member): (&ReplicaId, &Member), view: &View<'_>) -> Option<Finding>
         let silent = heard.map(|at| view.now.steady_micros.saturating_sub(at));
         let text = format!("node {node_id} ({uri}) is away, as seen from here");
         let finding = match view.quorum() {
-            Quorum { needed, up } if up >= needed && majority_is_reached(view) => {
+            Quorum { needed, up, .. } if up >= needed && majority_is_reached(view) => {
                 Finding::passing(WaitsFor::Node, format!("{text}; the others go on without it"))
             }
             _ => Finding::stuck(
@@ -310,7 +310,7 @@ fn majority_is_reached(view: &View<'_>) -> bool {
 
 /// Whether enough nodes are up for writes of documents.
 fn of_quorum(view: &View<'_>) -> Option<Finding> {
-    let Quorum { needed, up } = view.quorum();
+    let Quorum { needed, up, .. } = view.quorum();
     let since = view.placement.since.quorum;
     let lasted = since.map(|since| view.now.steady_micros.saturating_sub(since));
     let refused = |text: String, remedy: String| {

@@ -171,7 +171,7 @@ impl PartitionLeader {
 
     /// Whether writes are refused at present.
     fn quorum(&self, cx: &StepContext<'_, '_>) -> Option<Finding> {
-        let group::Quorum { needed, up } = cx.at.quorum;
+        let group::Quorum { needed, up, .. } = cx.at.quorum;
         let text = format!(
             "writes are refused: the membership quorum is {needed}, and {up} nodes are up that \
              take writes"

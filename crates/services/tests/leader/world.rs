@@ -541,7 +541,7 @@ impl World {
     fn quorum(&mut self, rest: &str) {
         let (needed, up) = rest.split_once(' ').unwrap();
         let (needed, up) = (needed.parse().unwrap(), up.parse().unwrap());
-        self.owner.quorum = group::Quorum { needed, up };
+        self.owner.quorum = group::Quorum { needed, set: needed, up };
     }
 
     /// `flood 100 5 GET /core/things/one`: tickets from 100 on, five requests.

@@ -123,6 +123,41 @@ fn a_node_that_asks_waits_for_a_person_and_every_member_shows_it() {
     serves(&mut setup, &[0, 3]);
 }
 
+/// A node that was let in counts as a member at once, and votes only when it has the state.
+#[test]
+fn writes_do_not_wait_until_a_new_node_is_filled() {
+    for (nodes, dead) in [(1, None), (3, Some(2))] {
+        let mut setup = formed(nodes + 1, nodes);
+        serves(&mut setup, &[0]);
+        if let Some(dead) = dead {
+            setup.kill(dead);
+            setup.run(2_000);
+        }
+        admit(&mut setup, 0, nodes);
+        setup.until("it is up", |setup| setup.look(nodes, GROUP)["nodes"].is_object());
+        // It gets what it needs, and has it on its disk only later.
+        setup.keep_state_back(nodes, true);
+        for count in 0..20 {
+            let body = json!({ "documentSelfLink": format!("during-{count}"), "name": "x" });
+            let post = Request::new(Method::Post, "/core/examples").with_json(&body);
+            let ticket = setup.ask(0, post);
+            setup.run(1_000);
+            let Some(answer) = setup.answer(0, ticket) else {
+                panic!("write {count} with {nodes} nodes and a new one is not answered")
+            };
+            let (status, told) = (answer.status, answer.to_json());
+            assert_eq!(status, 200, "write {count} with {nodes} nodes and a new one: {told}");
+        }
+        setup.keep_state_back(nodes, false);
+        let living: Vec<usize> = (0..=nodes).filter(|number| Some(*number) != dead).collect();
+        setup.until("it is filled", |setup| {
+            let seen = setup.look(0, GROUP);
+            seen["nodes"][name(nodes)]["status"] == "AVAILABLE"
+        });
+        serves(&mut setup, &living);
+    }
+}
+
 #[test]
 fn a_node_that_is_refused_ends_and_stays_out() {
     let mut setup = formed(4, 3);

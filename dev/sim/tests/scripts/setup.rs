@@ -75,8 +75,9 @@ struct Running {
     syncing: VecDeque<(u64, Input)>,
     /// What it has said in its log.
     notes: Vec<String>,
-    is_full: bool,
-    /// What waits for room on the disk.
+    /// Nothing of the state gets to the disk.
+    keeps_state_back: bool,
+    /// The persist that waits for that.
     unpersisted: Option<u64>,
 }
 
@@ -93,7 +94,7 @@ impl Running {
             copies: BTreeMap::new(),
             syncing: VecDeque::new(),
             notes: Vec::new(),
-            is_full: false,
+            keeps_state_back: false,
             unpersisted: None,
         }
     }
@@ -318,17 +319,24 @@ impl Setup {
 
     /// Its disk takes no more writes, or takes them again.
     pub(crate) fn set_full(&mut self, number: usize, is_full: bool) {
-        let actor = &mut self.actors[number];
-        let running = actor.running.as_mut().expect("a node that runs is told");
-        running.is_full = is_full;
-        if let Some(mark) = running.unpersisted.take_if(|_| !is_full) {
-            actor.store.persisted(actor.store.written());
-            running.inputs.push(Input::StatePersisted { mark });
-        }
+        self.keep_state_back(number, is_full);
+        let running = self.actors[number].running.as_mut().expect("a node that runs is told");
         running.inputs.push(match is_full {
             true => Input::StorageFailed { why: "no room".into(), full: true },
             false => Input::StorageRecovered,
         });
+        self.settle();
+    }
+
+    /// Nothing of its state gets to the disk, however long that takes, or it does again.
+    pub(crate) fn keep_state_back(&mut self, number: usize, is_kept: bool) {
+        let actor = &mut self.actors[number];
+        let running = actor.running.as_mut().expect("a node that runs is told");
+        running.keeps_state_back = is_kept;
+        if let Some(mark) = running.unpersisted.take_if(|_| !is_kept) {
+            actor.store.persisted(actor.store.written());
+            running.inputs.push(Input::StatePersisted { mark });
+        }
         self.settle();
     }
 
@@ -553,7 +561,9 @@ impl Setup {
                 let later = is_slow.then_some(self.micros + SLOW_SYNC_MICROS);
                 running.append(batch, &records, later);
             }
-            Output::Persist { mark } if running.is_full => running.unpersisted = Some(mark),
+            Output::Persist { mark } if running.keeps_state_back => {
+                running.unpersisted = Some(mark);
+            }
             Output::Persist { mark } => {
                 actor.store.persisted(actor.store.written());
                 running.inputs.push(Input::StatePersisted { mark });
