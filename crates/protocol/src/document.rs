@@ -173,16 +173,14 @@ impl Document {
         Bytes::from(text)
     }
 
-    /// What [`Self::to_json_bytes`] has made, with another node as its owner.
+    /// A document as JSON, or a part of it, with another node as its owner. One that does not name
+    /// its owner stays as it is.
     pub fn with_owner(shown: &[u8], owner: &str) -> Bytes {
-        // It is the last field, and no string can hold a quote that is not escaped.
-        let field = b",\"documentOwner\":";
-        let at = shown.windows(field.len()).rposition(|window| window == field);
-        let kept = at.map_or(shown, |at| &shown[..at + field.len()]);
-        let mut text = kept.to_vec();
-        text.extend_from_slice(Value::from(owner).to_string().as_bytes());
-        text.push(b'}');
-        Bytes::from(text)
+        let Some(old) = value_of(shown, "documentOwner") else {
+            return Bytes::copy_from_slice(shown);
+        };
+        let owner = Value::from(owner).to_string();
+        Bytes::from([&shown[..old.start], owner.as_bytes(), &shown[old.end..]].concat())
     }
 
     /// The version as an HTTP entity tag: `"epoch.version.time"`. A link that was removed for good
@@ -190,6 +188,50 @@ impl Document {
     /// goes forward, so that the tag is another one all the same.
     pub fn etag(&self) -> String {
         format!("\"{}.{}.{:x}\"", self.epoch, self.version, self.updated.0)
+    }
+}
+
+/// Where the value of an object's own field stands in its text, which is valid JSON.
+fn value_of(object: &[u8], name: &str) -> Option<std::ops::Range<usize>> {
+    let name = format!("\"{name}\"");
+    let (mut depth, mut at) = (0_u32, 0);
+    // The field whose value is being passed, and where that begins.
+    let mut found: Option<usize> = None;
+    while let Some(byte) = object.get(at) {
+        match byte {
+            b'"' => {
+                let end = end_of_text(object, at)?;
+                let is_name = depth == 1 && found.is_none() && object[at..end] == *name.as_bytes();
+                if is_name && object.get(end) == Some(&b':') {
+                    found = Some(end + 1);
+                }
+                at = end;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' | b',' if depth == 1 => {
+                if let Some(start) = found {
+                    return Some(start..at);
+                }
+                depth -= u32::from(*byte != b',');
+            }
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Behind the closing quote of the text that begins there.
+fn end_of_text(json: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match json.get(at)? {
+            b'\\' => at += 2,
+            b'"' => return Some(at + 1),
+            _ => at += 1,
+        }
     }
 }
 
@@ -208,5 +250,36 @@ pub enum TaskStage {
 impl TaskStage {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Finished | Self::Failed | Self::Cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_replaced_wherever_it_stands_and_the_rest_stays() {
+        for (shown, expected) in [
+            (r#"{"a":1,"documentOwner":"n1"}"#, r#"{"a":1,"documentOwner":"n2"}"#),
+            (r#"{"documentOwner":"n1"}"#, r#"{"documentOwner":"n2"}"#),
+            (
+                r#"{"documentOwner":"n1","a":[1,{"b":"}"}]}"#,
+                r#"{"documentOwner":"n2","a":[1,{"b":"}"}]}"#,
+            ),
+            (
+                r#"{"a":1,"documentOwner":"n1","documentAuthPrincipalLink":"/u/jane"}"#,
+                r#"{"a":1,"documentOwner":"n2","documentAuthPrincipalLink":"/u/jane"}"#,
+            ),
+            // Fields of a user's own, and values that look like the field.
+            (
+                r#"{"x":{"documentOwner":"u"},"y":"documentOwner","z":"\",\"documentOwner\":","documentOwner":"n1","w":{"documentOwner":7}}"#,
+                r#"{"x":{"documentOwner":"u"},"y":"documentOwner","z":"\",\"documentOwner\":","documentOwner":"n2","w":{"documentOwner":7}}"#,
+            ),
+            (r#"{"x":{"documentOwner":"u"}}"#, r#"{"x":{"documentOwner":"u"}}"#),
+            ("{}", "{}"),
+        ] {
+            let found = Document::with_owner(shown.as_bytes(), "n2");
+            assert_eq!(String::from_utf8_lossy(&found), expected);
+        }
     }
 }

@@ -137,7 +137,7 @@ impl QuerySpecification {
 
 /// A clause: a term, or clauses in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Query {
     /// Spelled as Xenon spelled it.
     #[serde(alias = "occurrence")]
@@ -169,7 +169,7 @@ pub enum Occurance {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct QueryTerm {
     /// A field, or a path into one: `name`, `keyValues.k`, `tags.item`, `taskInfo.stage`.
     pub property_name: String,
@@ -262,7 +262,7 @@ pub enum MatchType {
 /// the sake of digits that a client's numbers do not hold; then `number_type` is `LONG` or
 /// `DOUBLE`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct NumericRange {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub number_type: Option<String>,
@@ -325,4 +325,28 @@ pub struct QueryResult {
     /// Fields that this version does not know, kept as they came.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A clause that is misspelt would be the opposite of what was meant.
+    #[test]
+    fn a_clause_has_no_other_fields() {
+        for (clause, named) in [
+            (json!({"occurence": "MUST_NOT_OCCUR"}), "occurence"),
+            (json!({"term": {"propertyName": "a", "matchvalue": 1}}), "matchvalue"),
+            (json!({"term": {"propertyName": "a", "range": {"mini": 1}}}), "mini"),
+            (json!({"booleanClauses": [{"terms": {}}]}), "terms"),
+        ] {
+            let refused = serde_json::from_value::<Query>(clause).unwrap_err().to_string();
+            assert!(refused.contains(named), "{refused}");
+        }
+        let both = json!({"occurrence": "MUST_NOT_OCCUR", "term": {"propertyName": "a"}});
+        let read: Query = serde_json::from_value(both).unwrap();
+        assert_eq!(read.occurance, Occurance::MustNotOccur);
+    }
 }

@@ -27,6 +27,11 @@ fn check_immutable(spec: &Spec, outside: &Outside) -> Result<(), Problem> {
     if !spec.has(ServiceOption::Immutable) {
         return Ok(());
     }
+    if spec.has(ServiceOption::IdempotentPost) {
+        let text = "options has IMMUTABLE and IDEMPOTENT_POST: a POST of what is there would \
+                    change it. Drop one";
+        return Err(Problem::bad_request(text));
+    }
     let verb = [Handler::Put, Handler::Patch].into_iter().find(|verb| outside.has(*verb));
     let what = match (verb, outside.actions().first()) {
         (Some(verb), _) => format!("handlers has '{}'", verb.name()),

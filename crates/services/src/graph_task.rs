@@ -11,7 +11,8 @@ use protocol::{BUILT_IN_FIELDS, Method, Problem, Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{Context, Field, FieldType, Plan, Spec, Task, succeeded};
+use crate::task::check_stays;
+use crate::{Context, Field, FieldType, Patch, Plan, Spec, Task, succeeded};
 
 /// How long the task and its results are kept.
 const EXPIRATION_MICROS: u64 = 600 * 1_000_000;
@@ -81,6 +82,16 @@ impl Task for GraphQueryService {
                 .map_err(|problem| at_stage(number, &problem))?;
         }
         Ok(())
+    }
+
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &GraphQueryState,
+        patch: &Patch,
+    ) -> Result<GraphQueryState, Problem> {
+        check_stays("a graph query", current, &patch.fields)?;
+        context.merge(current, &Patch { fields: Map::new(), ..patch.clone() })
     }
 
     fn plan(&self, _: &Context<'_>, state: &GraphQueryState) -> Plan {

@@ -4,9 +4,10 @@
 use protocol::subscription::Continuous;
 use protocol::{Method, Problem, Request, Response, query};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::{Context, Field, FieldType, Plan, Spec, Task, succeeded};
+use crate::task::check_stays;
+use crate::{Context, Field, FieldType, Patch, Plan, Spec, Task, succeeded};
 
 /// How long the task and its results are kept (Xenon's ten minutes).
 const EXPIRATION_MICROS: u64 = 600 * 1_000_000;
@@ -42,6 +43,16 @@ impl Task for QueryTaskService {
                     .about("What to search and how to show it."),
             )
             .field(Field::new("results", FieldType::Object).internal().about("What was found."))
+    }
+
+    fn patch(
+        &self,
+        context: &mut Context<'_>,
+        current: &QueryTaskState,
+        patch: &Patch,
+    ) -> Result<QueryTaskState, Problem> {
+        check_stays("a query task", current, &patch.fields)?;
+        context.merge(current, &Patch { fields: Map::new(), ..patch.clone() })
     }
 
     fn plan(&self, _: &Context<'_>, state: &QueryTaskState) -> Plan {

@@ -172,6 +172,51 @@ pub(crate) fn asks_to_end(body: &[u8]) -> bool {
     Asked::parse(&fields).is_ok_and(|asked| asked.stage.is_some_and(TaskStage::is_final))
 }
 
+/// Whether a POST body asks for the answer when the task has ended.
+pub(crate) fn asks_to_wait(body: &[u8]) -> bool {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return false };
+    Asked::parse(&fields).is_ok_and(|asked| asked.is_direct == Some(true))
+}
+
+/// For a task whose question is fixed when it is made.
+///
+/// # Errors
+/// When a PATCH says something else, with the name of the field.
+pub(crate) fn check_stays(
+    what: &str,
+    state: &impl Serialize,
+    patch: &Map<String, Value>,
+) -> Result<(), Problem> {
+    let state = serde_json::to_value(state).unwrap_or_default();
+    match changed_field(state.as_object().unwrap_or(&Map::new()), patch) {
+        None => Ok(()),
+        Some(name) => Err(Problem::bad_request(format!(
+            "{what} is not changed when it is there, and a PATCH of it takes no '{name}': POST \
+             another one"
+        ))),
+    }
+}
+
+/// The first of these fields that says something, and not what is so. The values of a typed
+/// client's fields that were never set say nothing.
+pub(crate) fn changed_field<'a>(
+    state: &Map<String, Value>,
+    said: &'a Map<String, Value>,
+) -> Option<&'a str> {
+    let says_nothing = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    };
+    let changed = |(name, value): &(&'a String, &'a Value)| {
+        !says_nothing(value) && state.get(name.as_str()) != Some(*value)
+    };
+    said.iter().find(changed).map(|(name, _)| name.as_str())
+}
+
 /// Whether a PATCH body asks that a task be cancelled, and for nothing else.
 pub(crate) fn asks_only_to_cancel(body: &[u8]) -> bool {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return false };
@@ -298,6 +343,22 @@ mod tests {
             (json!([]), false),
         ] {
             assert_eq!(asks_only_to_cancel(body.to_string().as_bytes()), is_only_that, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_says_something_else_is_named() {
+        let Value::Object(state) = json!({"a": 1, "b": {"c": [1]}}) else { panic!("an object") };
+        for (said, named) in [
+            (json!({"a": 1, "b": {"c": [1]}}), None),
+            (json!({"x": null, "y": 0, "z": false, "t": "", "l": [], "m": {}, "d": 0.0}), None),
+            (json!({"a": 2}), Some("a")),
+            (json!({"b": {"c": [2]}}), Some("b")),
+            (json!({"x": 1}), Some("x")),
+            (json!({"x": true}), Some("x")),
+        ] {
+            let Value::Object(said) = said else { panic!("an object") };
+            assert_eq!(changed_field(&state, &said), named, "{said:?}");
         }
     }
 

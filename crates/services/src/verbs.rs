@@ -16,7 +16,7 @@ use crate::invocation::{Invocation, NewVersion, Verdict, Work};
 use crate::outside::{Draft, Said};
 use crate::sending::Sending;
 use crate::state::check_fixed;
-use crate::task::TaskInfo;
+use crate::task::{TaskInfo, changed_field};
 use crate::{Context, Numbers, Patch, ServiceOption, Spec, digits, merge};
 
 /// The pragma that gives a deleted link a new life (Xenon's).
@@ -129,7 +129,8 @@ impl Job<'_> {
 
     fn post(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
         if let Some(current) = self.live() {
-            if !self.spec.has(ServiceOption::IdempotentPost) {
+            let is_idempotent = self.spec.has(ServiceOption::IdempotentPost);
+            if !is_idempotent || self.spec.has(ServiceOption::Immutable) {
                 return Err(self.already_exists());
             }
             if self.spec.is_task {
@@ -287,6 +288,9 @@ impl Job<'_> {
         let Some(current) = live.or(tombstone) else {
             return Ok(Verdict::AsItIs(Response::bytes(200, bytes::Bytes::new())));
         };
+        if live.is_some() && !self.is_outside(Handler::Delete) {
+            self.check_delete(current, &incoming)?;
+        }
         let mut context = self.context(incoming.expires.unwrap_or(current.expires));
         if live.is_some() && self.is_outside(Handler::Delete) {
             let asking = self.asking(Handler::Delete, (request, &context), (None, None));
@@ -299,6 +303,21 @@ impl Job<'_> {
         let body = current.body.clone();
         let (expires, messages) = (context.expires, self.messages(Handler::Delete, &mut context)?);
         self.write(Made { action: Action::Delete, body, expires, status: 200, messages })
+    }
+
+    /// The body of a DELETE changes no field. A program outside may be told something by it.
+    fn check_delete(&self, current: &Document, incoming: &Incoming) -> Result<(), Problem> {
+        if self.spec.has(ServiceOption::StrictUpdate) && incoming.version.is_some_and(|it| it > 0) {
+            incoming.check_version(current)?;
+        }
+        match changed_field(&current.body.to_map(), &incoming.fields) {
+            None => Ok(()),
+            Some(name) => Err(Problem::bad_request(format!(
+                "a DELETE changes no field, and its body has '{name}', which is not as it is in \
+                 {}: leave it out",
+                current.link
+            ))),
+        }
     }
 
     fn incoming(&self, request: &Request) -> Result<Incoming, Problem> {

@@ -8,7 +8,8 @@ use protocol::query::LINK as QUERY_TASKS;
 use protocol::service::Handler;
 use protocol::subscription::Continuous;
 use protocol::{
-    BUILT_IN_FIELDS, Code, Conditions, Document, GroupId, Method, Problem, Request, Response, links,
+    BUILT_IN_FIELDS, Code, Conditions, Document, GroupId, Method, Problem, Request, RequestKey,
+    Response, links,
 };
 use query::{CompiledQuery, factory_specification, parse_specification};
 use serde::Deserialize;
@@ -66,6 +67,9 @@ pub(super) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
         watch::check_is_asked(&request)?;
         request.check_parameters(&["documentVersion", "consistency", "asOf", "diff", "revert"])?;
         past::check_document(&mut request, view)?;
+        if request.parameter("diff").is_some() {
+            refuse_with(&request, "diff", &[Header::IfMatch, Header::IfNoneMatch])?;
+        }
     }
     if explain::is_unreachable(group, view)
         && let Some(answer) = explain::without_owner(&request, group, view)
@@ -474,7 +478,12 @@ fn child_link(
             Problem::bad_request(text)
         })?),
         Value::Null => match &request.idempotency_key {
-            Some(key) => format!("{:016x}", hash_parts([factory.as_bytes(), key.as_bytes()])),
+            Some(key) => {
+                // Another user's key is another key, though it be spelled the same.
+                let is_task = request.source().is_some();
+                let own = RequestKey::owned_by(key, &request.principal, is_task);
+                format!("{:016x}", hash_parts([factory.as_bytes(), own.as_bytes()]))
+            }
             None => new_name(),
         },
         Value::String(link) => {

@@ -162,6 +162,24 @@ fn impulses_of_two_users_under_one_key_are_two_and_a_payload_of_null_is_sent() {
     assert_eq!(&impulse(r#"{"method":1}"#, None).0[..], b"");
 }
 
+/// The name of a new document comes from its key: with the same name, a POST of joe's would change
+/// what jane has made.
+#[test]
+fn documents_of_two_users_under_one_key_are_two() {
+    let world = World::new();
+    let link = |user: &str| {
+        let mut request = request("POST /core/things", "{}");
+        request.idempotency_key = Some("k".into());
+        request.principal = protocol::Principal::User(user.into());
+        match world.plan_of(request) {
+            Ok(Plan::Ask(_, Question::Rest(request))) => request.path,
+            other => panic!("{:?}", other.err()),
+        }
+    };
+    assert_eq!(link("/u/jane"), link("/u/jane"));
+    assert_ne!(link("/u/jane"), link("/u/joe"));
+}
+
 #[test]
 fn what_a_library_for_storage_asks_of_rows_is_done_or_refused() {
     let world = World::new();

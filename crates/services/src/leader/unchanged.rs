@@ -5,7 +5,7 @@
 
 use documents::{AppliedCommand, Command, Recorded, Remember};
 use group::Output;
-use protocol::{Code, Position, Problem, RequestKey, Response};
+use protocol::{Code, Method, Position, Problem, RequestKey, Response};
 use storage::StoreError;
 
 use super::asked::{Asked, Unchanged};
@@ -13,6 +13,7 @@ use super::context::StepContext;
 use super::proposals::Proposed;
 use super::state::PartitionLeader;
 use crate::io::PartitionAnswer;
+use crate::task::asks_to_wait;
 
 impl PartitionLeader {
     /// Answers a write that changed nothing. One that was refused may be sent again.
@@ -69,6 +70,17 @@ impl PartitionLeader {
         Unchanged { asked: Asked { ticket, request, .. }, response }: Unchanged,
         position: Option<Position>,
     ) {
+        // The POST of a direct task that is under way: its end is the answer, which is shown as its
+        // maker may see it.
+        if request.method == Method::Post
+            && response.is_success()
+            && asks_to_wait(&request.body)
+            && self.tasks.runners.contains_key(&request.path)
+            && let Ok(Some(task)) = cx.latest(&request.path)
+            && task.author.as_ref() == request.principal.user()
+        {
+            return self.tasks.wait_for_end(&request.path, ticket, task.expires);
+        }
         self.count_failure(cx, &request.path, response.status);
         let answer = PartitionAnswer::Unchanged(response);
         cx.put(Output::Answer { ticket, answer, position });
