@@ -48,9 +48,9 @@ pub use parsed::{
 pub use paths::{
     AUDIT, AUDIT_ENDS, AUTHORITY, CAN_I, CREDENTIALS, FACTORIES, INSTANCE_OWNERS, INSTANCES, JOIN,
     JOIN_TOKENS, LOGIN, OWN_AUTHORITY, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USERS,
-    WHO_AM_I, is_policy, is_secret, name_in,
+    WHO_AM_I, is_of_rules, is_policy, is_secret, name_in,
 };
 pub use policy::{Policy, Unknown};
 pub use roles::BuiltInRole;
-pub use secrets::password_mark;
+pub use secrets::{is_password_hash, password_mark};
 pub use sessions::Session;

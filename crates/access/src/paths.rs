@@ -80,7 +80,7 @@ pub(crate) fn is_for_the_cluster(path: &str) -> bool {
 }
 
 /// Whether a path belongs to the rules: nobody but an admin changes them, whatever roles say.
-pub(crate) fn is_of_rules(path: &str) -> bool {
+pub fn is_of_rules(path: &str) -> bool {
     ["/core/auth", "/core/authz", AUDIT, AUDIT_ENDS].iter().any(|top| {
         path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })

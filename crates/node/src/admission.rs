@@ -198,6 +198,29 @@ pub(crate) fn is_write_at(partition: GroupId, plan: &Plan) -> bool {
     }
 }
 
+/// A write of the rules comes by a request from outside, and by no other way: there a password is
+/// hashed, a token made up, and all of it is recorded. Tasks, immortals and subscriptions would go
+/// past that.
+///
+/// # Errors
+/// When somebody else than the cluster itself writes so.
+pub(crate) fn check_way(purpose: &Purpose, request: &Request) -> Result<(), Problem> {
+    let is_inner = matches!(purpose, Purpose::Call { .. } | Purpose::Notify { .. } | Purpose::Own);
+    let is_own = request.principal == Principal::System;
+    let path = request.path.as_str();
+    let is_of_rules = access::is_of_rules(path) && path != access::CAN_I;
+    if !is_inner || is_own || !request.method.is_write() || !is_of_rules {
+        return Ok(());
+    }
+    let text = format!(
+        "users, rights and tokens are changed by requests from outside, which are recorded: a \
+         task, an immortal and a subscription cannot {} {}",
+        request.method.name(),
+        request.path
+    );
+    Err(Problem::new(Code::AccessDenied, text).with_outcome(Outcome::NotApplied))
+}
+
 /// An immortal has written to what is no document.
 pub(crate) fn no_write_at(path: &str) -> Problem {
     let text = format!(
@@ -246,6 +269,29 @@ mod tests {
 
     use super::*;
     use crate::io::Output;
+
+    /// Past the shell, nobody would have hashed a password or recorded a change of rights.
+    #[test]
+    fn the_rules_are_written_by_requests_from_outside_alone() {
+        let user = Principal::User("/core/authz/users/jane".into());
+        let call = Purpose::Call { group: GroupId(1), opening: 1, call: 1 };
+        let ways = [(Purpose::Client { ticket: 1 }, true), (call, false)];
+        for (way, is_taken) in ways.into_iter().chain([(Purpose::Notify { number: 1 }, false)]) {
+            for path in ["/core/auth/credentials/jane", "/core/auth/tokens", "/core/authz/roles/r"]
+            {
+                let write = Request::new(Method::Patch, path).on_behalf_of(user.clone());
+                assert_eq!(check_way(&way, &write).is_ok(), is_taken, "{path} by {way:?}");
+                let own = write.on_behalf_of(Principal::System);
+                assert!(check_way(&way, &own).is_ok());
+                let read = Request::get(path).on_behalf_of(user.clone());
+                assert!(check_way(&way, &read).is_ok());
+            }
+            for path in ["/core/examples/one", access::CAN_I] {
+                let write = Request::new(Method::Post, path).on_behalf_of(user.clone());
+                assert!(check_way(&way, &write).is_ok(), "{path}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_left_to_the_owner_of_a_document_goes_to_one() {

@@ -41,6 +41,10 @@ impl Member {
         host: &mut Host<'_>,
     ) -> Result<(), StoreError> {
         rest::canonical(&mut request);
+        if let Err(problem) = admission::check_way(&purpose, &request) {
+            host.effects.respond(&purpose, problem);
+            return Ok(());
+        }
         let Handlers { guard, catalogue, .. } = &self.membership.shard.handlers;
         let is_on = guard.is_on && request.principal != Principal::System;
         let needs = match admission::admit(&mut request, (guard, catalogue), host.now.wall) {

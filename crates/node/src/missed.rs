@@ -96,7 +96,7 @@ pub(crate) fn mark_of(prefix: &str) -> u64 {
 }
 
 /// Whether a factory may have documents whose links begin like that.
-fn is_within(factory: &str, prefix: &str) -> bool {
+pub(crate) fn is_within(factory: &str, prefix: &str) -> bool {
     let folder = format!("{factory}/");
     folder.starts_with(prefix) || prefix.starts_with(&folder)
 }
@@ -109,7 +109,7 @@ pub(crate) fn all_before(place: Place) -> Position {
     }
 }
 
-fn gone() -> Problem {
+pub(crate) fn gone() -> Problem {
     let text = "the changes after this token are not kept here any more, so some would be missed. \
                 Watch without 'after' for a new token, then read the documents, then go on with \
                 that token";

@@ -13,10 +13,12 @@
 
 use std::collections::BTreeMap;
 
+use access::Thing;
 use documents::{Change, Place};
-use protocol::{Code, Document, GroupId, Position, Principal, Problem, Response};
+use protocol::{Code, Document, GroupId, Method, Position, Principal, Problem, Response};
 use query::{Candidate, CompiledQuery, HitFilter};
 use serde_json::Value;
+use services::Spec;
 
 use crate::change_token::{Catching, Places, Reading, encode_reading};
 use crate::missed::{self, Brought};
@@ -312,6 +314,17 @@ impl Looking<'_> {
         reading.places.insert(group, Place::after(applied));
     }
 
+    /// Whether the reader may see all documents that are watched, whichever they are.
+    fn sees_all(&self) -> bool {
+        let (guard, who) = (&self.view.shard.handlers.guard, &self.watch.principal);
+        let specs = self.view.catalogue().specs();
+        let mut watched = specs.filter(|it| missed::is_within(&it.factory, &self.watch.prefix));
+        self.filter.is_none()
+            || watched.all(|Spec { factory, kind, .. }| {
+                guard.check(who, Method::Get, &Thing::All { factory, kind }).is_ok()
+            })
+    }
+
     /// Takes changes that were missed from the store.
     fn catch_up(
         &self,
@@ -323,6 +336,11 @@ impl Looking<'_> {
         if effort.looks == 0 || found.is_full() {
             found.is_cut = true;
             return Ok(());
+        }
+        if !self.sees_all() {
+            // A token says up to which document the store was looked at, and what is missing is
+            // told whosever it was: both would tell of documents that this reader may not see.
+            return Err(missed::gone());
         }
         let brought = missed::look(reading, group, &self.watch.prefix, self.view)?;
         let Brought::Changes(changes, behind) = brought else { return Ok(()) };

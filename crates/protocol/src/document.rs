@@ -272,8 +272,12 @@ mod tests {
             ),
             // Fields of a user's own, and values that look like the field.
             (
-                r#"{"x":{"documentOwner":"u"},"y":"documentOwner","z":"\",\"documentOwner\":","documentOwner":"n1","w":{"documentOwner":7}}"#,
-                r#"{"x":{"documentOwner":"u"},"y":"documentOwner","z":"\",\"documentOwner\":","documentOwner":"n2","w":{"documentOwner":7}}"#,
+                r#"{"x":{"documentOwner":"u"},"documentOwner":"n1","w":{"documentOwner":7}}"#,
+                r#"{"x":{"documentOwner":"u"},"documentOwner":"n2","w":{"documentOwner":7}}"#,
+            ),
+            (
+                r#"{"y":"documentOwner","z":"\",\"documentOwner\":","documentOwner":"n1"}"#,
+                r#"{"y":"documentOwner","z":"\",\"documentOwner\":","documentOwner":"n2"}"#,
             ),
             (r#"{"x":{"documentOwner":"u"}}"#, r#"{"x":{"documentOwner":"u"}}"#),
             ("{}", "{}"),

@@ -407,12 +407,15 @@ impl Doorkeeper {
             let who = "a name with too many wrong passwords".into();
             NotIn { who, problem: slow_down(wait) }
         };
+        // By the name first, whether somebody has it or not: the time tells no difference.
         self.throttle.check(&name, caller.address, now).map_err(wait)?;
         let (user, own) = self.find(&name).await?;
+        self.throttle.begin(&name, caller.address, now).map_err(wait)?;
         // Whoever has a name and an address has one number of attempts, and not two.
         let link = user.as_ref().and_then(|user| user["documentSelfLink"].as_str());
-        let counted = link.unwrap_or(&name);
-        self.throttle.begin(counted, caller.address, now).map_err(wait)?;
+        if let Some(link) = link.filter(|link| *link != name) {
+            self.throttle.begin(link, None, now).map_err(wait)?;
+        }
         let hash = own.as_ref().map(|own| own.hash.clone());
         let from = Client::at(caller.address);
         let is_right = self.passwords.is_right(from, password, hash).await?;
@@ -423,7 +426,8 @@ impl Doorkeeper {
             let text = "there is no such user, or the password is another one";
             return Err(NotIn { who, problem: Problem::new(Code::Unauthorized, text) });
         };
-        self.throttle.succeeded(link, caller.address);
+        self.throttle.succeeded(&name, caller.address);
+        self.throttle.succeeded(link, None);
         if let Some(made) = user.as_ref().and_then(lives::made_of).filter(|_| own.is_unbound) {
             lives::bind(&self.inbox, &own.link, made).await;
         }

@@ -1,8 +1,8 @@
 //! Whose an instance is: who registers it owns it. The document that says so is there before the
 //! instance is, so there is no moment in which the instance is anybody's.
 
-use access::{INSTANCE_OWNERS, INSTANCES, name_in};
-use protocol::{Code, Method, Outcome, Problem, Request, Response};
+use access::{INSTANCE_OWNERS, INSTANCES, OWNERS_MADE, name_in};
+use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 use serde_json::{Value, json};
 
 use crate::ask::{ask, ask_as_system, may, user_of};
@@ -63,24 +63,14 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
         Err(problem) => return problem.with_outcome(Outcome::NotApplied).into(),
     };
     let make = Request::new(Method::Post, INSTANCE_OWNERS).with_json(&owners);
-    let mut made = ask_as_system(inbox, make).await;
+    let made = ask_as_system(inbox, make).await;
     let is_new = made.is_success();
     if !is_new {
         match made.status {
-            409 if !may_change => return others(name),
-            // What is left of an instance that is gone. A new version of it, so that whoever is
-            // still removing that one does not take this one's owner away.
             409 => {
-                let put = Request::new(Method::Put, link.as_str()).with_json(&owners);
-                made = ask_as_system(inbox, put).await;
-                if made.status == 404 {
-                    // Somebody has deleted it, with its history left.
-                    let mut anew = Request::new(Method::Post, INSTANCE_OWNERS).with_json(&owners);
-                    anew.pragmas.push("xn-force-index-update".into());
-                    made = ask_as_system(inbox, anew).await;
-                }
-                if !made.is_success() {
-                    return made;
+                let owner = (&request.principal, &*user);
+                if let Err(refused) = take_left_over(inbox, owner, (name, &link), &owners).await {
+                    return refused;
                 }
             }
             // A name that no document can have, no instance can have: the node says what is wrong.
@@ -94,6 +84,73 @@ pub(crate) async fn answer(inbox: &Inbox, request: Request) -> Response {
         forget(inbox, &link, made.etag.as_deref()).await;
     }
     answer
+}
+
+/// What is left of an instance that is gone becomes this user's, or somebody registers that name at
+/// this moment. Whose it is, is read at the document's owner: the rules of this node may lag
+/// behind. A new version is made of it, so that whoever is still removing the former instance does
+/// not take this one's owner away.
+///
+/// # Errors
+/// The answer, when it belongs to others, or cannot be told.
+async fn take_left_over(
+    inbox: &Inbox,
+    (principal, user): (&Principal, &str),
+    (name, link): (&str, &str),
+    owners: &Value,
+) -> Result<(), Response> {
+    let kept = ask_as_system(inbox, Request::get(link)).await;
+    let write = match kept.status {
+        200 if is_of(&kept.to_json(), user, owners) => kept.etag,
+        200 => {
+            // Only an admin may change who owns what.
+            let change = (Method::Patch, link);
+            let (is_admin, _) = may(inbox, principal.clone(), change)
+                .await
+                .map_err(|problem| problem.with_outcome(Outcome::NotApplied))?;
+            if !is_admin {
+                return Err(others(name));
+            }
+            kept.etag
+        }
+        404 => None,
+        _ => return Err(kept),
+    };
+    let request = match write {
+        Some(etag) => {
+            let mut put = Request::new(Method::Put, link).with_json(owners);
+            put.conditions.if_match = etag.parse().ok();
+            put
+        }
+        None => {
+            // Somebody has deleted it, with its history left.
+            let mut anew = Request::new(Method::Post, INSTANCE_OWNERS).with_json(owners);
+            anew.pragmas.push("xn-force-index-update".into());
+            anew
+        }
+    };
+    let made = ask_as_system(inbox, request).await;
+    match made.status {
+        200..300 => Ok(()),
+        404 | 409 | 412 => {
+            let text = format!("somebody else registers '{name}' at this moment: try again");
+            Err(Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied).into())
+        }
+        _ => Err(made),
+    }
+}
+
+/// Whether what says whose an instance is names this user, and none of that name before. `owners`:
+/// what would be said now.
+fn is_of(kept: &Value, user: &str, owners: &Value) -> bool {
+    let texts = |value: &Value| -> Vec<String> {
+        let all = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.map(str::to_owned).collect()
+    };
+    let own = texts(&owners[OWNERS_MADE]);
+    let is_former = |mark: &String| mark.starts_with(&format!("{user} ")) && !own.contains(mark);
+    texts(&kept["userLinks"]).iter().any(|link| link == user)
+        && !texts(&kept[OWNERS_MADE]).iter().any(is_former)
 }
 
 async fn remove(inbox: &Inbox, request: Request) -> Response {
@@ -154,8 +211,6 @@ fn others(name: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use protocol::Principal;
 
     use super::*;
     use crate::fake_node::{failed, ok, run, with_node};
@@ -230,6 +285,46 @@ mod tests {
         // Nobody knows: then nothing is done.
         let (answer, asked) = registered("counter", failed(503, "unknown"));
         assert_eq!((answer.status, asked), (503, vec![look]));
+    }
+
+    /// Two register one name at once. Whether the second may change it was asked before the first
+    /// had made it: that yes counts no more.
+    #[test]
+    fn who_comes_second_does_not_take_an_instance() {
+        let joes = json!({"userLinks": ["/core/authz/users/joe"], OWNERS_MADE: []});
+        let janes = json!({"userLinks": [JANE], OWNERS_MADE: [access::owner_made(JANE, 5)]});
+        let former = json!({"userLinks": [JANE], OWNERS_MADE: [access::owner_made(JANE, 4)]});
+        for (kept, is_hers) in [(joes, false), (janes, true), (former, false)] {
+            let user = Principal::User(JANE.into());
+            let body = json!({"name": "counter"});
+            let request = Request::new(Method::Post, INSTANCES).with_json(&body).on_behalf_of(user);
+            let link = format!("{INSTANCE_OWNERS}/counter");
+            let (answer, asked) = run(async {
+                let inbox = Arc::new(Inbox::new(Arc::default()));
+                let node = |request: &Request| match (request.method, request.path.as_str()) {
+                    (_, access::WHO_AM_I) => ok(&json!({"isLoggedIn": true, "userLink": JANE})),
+                    (_, access::CAN_I) => {
+                        let body: Value = serde_json::from_slice(&request.body).unwrap();
+                        ok(&json!({"isAllowed": body["link"] == "/core/immortals/counter"}))
+                    }
+                    (Method::Get, JANE) => ok(&json!({access::MADE: 5})),
+                    (Method::Post, INSTANCE_OWNERS) => failed(409, "notApplied"),
+                    (Method::Get, path) if path == link => {
+                        let shown = Response::json(200, &kept);
+                        Some(Response { etag: Some("\"1.2.3\"".into()), ..shown })
+                    }
+                    (Method::Put, path) if path == link => {
+                        assert!(request.conditions.if_match.is_some(), "of what was read");
+                        ok(&json!({}))
+                    }
+                    (Method::Post, INSTANCES) => ok(&json!({})),
+                    _ => failed(404, "notApplied"),
+                };
+                with_node(&inbox, node, answer(&inbox, request)).await
+            });
+            let took = asked.iter().any(|it| it.method == Method::Put);
+            assert_eq!((answer.status == 200, took), (is_hers, is_hers), "{kept}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use access::is_password_hash;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use protocol::{Code, Problem};
@@ -102,8 +103,9 @@ impl Passwords {
         hash: Option<String>,
     ) -> Result<bool, Problem> {
         self.run(of, move || {
-            let known = hash.is_some();
-            let text = hash.unwrap_or_else(|| NOBODYS.to_owned());
+            // Any other costs what its maker wanted.
+            let known = hash.as_deref().is_some_and(is_password_hash);
+            let text = hash.filter(|_| known).unwrap_or_else(|| NOBODYS.to_owned());
             let Ok(hash) = PasswordHash::new(&text) else { return false };
             let is_right = Argon2::default().verify_password(password.as_bytes(), &hash).is_ok();
             is_right && known
@@ -141,7 +143,7 @@ mod tests {
         runtime.block_on(async {
             let passwords = Passwords::default();
             let hash = passwords.hash(Client::Own, "correct horse".into()).await.unwrap();
-            assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+            assert!(is_password_hash(&hash) && is_password_hash(NOBODYS), "{hash}");
             assert_ne!(hash, passwords.hash(Client::Own, "correct horse".into()).await.unwrap());
             let right = |text: &str, hash: &Option<String>| {
                 passwords.is_right(Client::Own, text.to_owned(), hash.clone())
@@ -150,6 +152,11 @@ mod tests {
             assert!(right("correct horse", &hash).await.unwrap());
             assert!(!right("battery staple", &hash).await.unwrap());
             assert!(!right("", &None).await.unwrap());
+            // It would take 4 TB and four thousand million rounds.
+            let dear = "$argon2id$v=19$m=4294967295,t=4294967295,p=1$AAAAAAAAAAAAAAAAAAAAAA$\
+                        AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+            assert!(!is_password_hash(dear));
+            assert!(!right("correct horse", &Some(dear.to_owned())).await.unwrap());
             assert!(PasswordHash::new(NOBODYS).is_ok(), "or it would take no time");
             assert_eq!(
                 passwords.hash(Client::Own, "short".into()).await.unwrap_err().status(),

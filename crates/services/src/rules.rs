@@ -3,14 +3,12 @@
 use access::{
     AUDIT, AUDIT_ENDS, AUTHORITY, CREDENTIALS, INSTANCE_OWNERS, JOIN_TOKENS, MADE, OWNERS_MADE,
     PASSWORD_LINK, PASSWORD_MARK, RESOURCE_GROUPS, ROLES, TOKENS, USER_GROUPS, USER_MADE, USERS,
+    is_password_hash,
 };
 use protocol::Problem;
 use serde_json::{Map, Value, json};
 
 use crate::{Context, Field, FieldType, Patch, Service, ServiceOption, Spec};
-
-/// What the hash of a password begins with.
-const HASH_BEGINNING: &str = "$argon2id$";
 
 /// Xenon's request to add a clause to the query of a group, or to take one out.
 const PATCH_QUERY: &str = "com:vmware:xenon:services:common:ResourceGroupService:PatchQueryRequest";
@@ -214,7 +212,7 @@ fn audit_end() -> Spec {
 
 fn check_credentials(fields: &Map<String, Value>) -> Result<(), Problem> {
     let key = fields.get("privateKey").and_then(Value::as_str).unwrap_or_default();
-    if key.starts_with(HASH_BEGINNING) {
+    if is_password_hash(key) {
         return Ok(());
     }
     let text = "privateKey must come in by a request from outside, where it is hashed: a task cannot \

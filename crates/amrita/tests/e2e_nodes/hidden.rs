@@ -240,7 +240,7 @@ fn whoever_sees_one_tenant_does_not_notice_that_there_is_another() {
 /// meanwhile.
 #[test]
 fn a_watch_tells_nothing_of_what_is_hidden() {
-    let secured = Secured::started(1);
+    let mut secured = Secured::started(1);
     let people = secured.people();
     let tina = people.iter().find(|(name, _)| *name == "tina").map(|(_, token)| token.as_str());
     let tina = tina.expect("she is one of them");
@@ -256,7 +256,7 @@ fn a_watch_tells_nothing_of_what_is_hidden() {
     }
     secured.as_admin(0, "DELETE", "/core/examples/h0", &Value::Null);
     let path = format!("/core/changes?prefix={EXAMPLES}/&before=true&wait=0&after={token}");
-    let told = |who: &str| {
+    let told = |secured: &Secured, who: &str| {
         let reply = secured.with(0, who, "GET", &path, &Value::Null);
         assert_eq!(reply.status, 200, "{}", reply.body);
         reply.body["changes"].as_array().expect("changes").clone()
@@ -266,7 +266,7 @@ fn a_watch_tells_nothing_of_what_is_hidden() {
         let version = change["version"].as_u64().expect("a version");
         (change["link"] == link, version, change["isMatch"] == true, parts)
     };
-    let of_tina = told(tina);
+    let of_tina = told(&secured, tina);
     let expected = [
         (true, 0, true, [false, true]),
         // It has gone out of sight: she sees what it was, and not what it is.
@@ -275,9 +275,37 @@ fn a_watch_tells_nothing_of_what_is_hidden() {
         (true, 3, true, [false, true]),
     ];
     assert_eq!(of_tina.iter().map(short).collect::<Vec<_>>(), expected, "{of_tina:#?}");
-    assert_eq!(told(&secured.admin).len(), 6, "an admin is told of all of it");
+    assert_eq!(told(&secured, &secured.admin).len(), 6, "an admin is told of all of it");
     let one = format!("{EXAMPLES}/h0?watch=true&wait=0&after={token}");
     let of_hidden = secured.with(0, tina, "GET", &one, &Value::Null);
     assert_eq!(of_hidden.body["changes"], json!([]), "{}", of_hidden.body);
     assert_eq!(secured.with(0, "", "GET", &path, &Value::Null).status, 401);
+
+    // After a restart changes are found in the store, and the token of one who catches up there
+    // names the last document that was looked at. So only who sees all of them catches up.
+    secured.cluster.kill(0);
+    let flags = secured.flags();
+    secured.cluster.start_with(0, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    let admin = secured.admin.clone();
+    secured.cluster.wait_for("it to serve", || {
+        let reply = secured.with(0, &admin, "GET", &link, &Value::Null);
+        (reply.status == 200).then_some(())
+    });
+    let gone = secured.with(0, tina, "GET", &path, &Value::Null);
+    assert_eq!((gone.status, gone.code()), (410, "CHANGES_GONE"), "{}", gone.body);
+    assert!(!told(&secured, &secured.admin).is_empty(), "an admin is told of what was missed");
+}
+
+/// Whether a kind has documents is told to who may delete its definition, and to nobody else.
+#[test]
+fn who_may_not_delete_a_kind_does_not_learn_whether_it_is_used() {
+    let secured = Secured::started(1);
+    let people = secured.people();
+    let tina = people.iter().find(|(name, _)| *name == "tina").map(|(_, token)| token.as_str());
+    let tina = tina.expect("she is one of them");
+    for kind in ["core:auth:tokens", "core:auth:join-tokens", "core:examples", "no:such"] {
+        let path = format!("/core/factories/{kind}");
+        let reply = secured.with(0, tina, "DELETE", &path, &Value::Null);
+        assert_eq!((reply.status, reply.code()), (403, "ACCESS_DENIED"), "{path}: {}", reply.body);
+    }
 }

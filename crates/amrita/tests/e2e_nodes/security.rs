@@ -37,6 +37,11 @@ fn secret_in(folder: &Path, name: &str, text: &str) -> PathBuf {
     file
 }
 
+fn flags_of(cluster: &Cluster) -> [String; 3] {
+    let secret = cluster.folder().join("link-secret").display().to_string();
+    ["--auth".to_owned(), "--link-secret-file".to_owned(), secret]
+}
+
 pub(crate) fn basic(name: &str, password: &str) -> String {
     let text = base64url::encode(format!("{name}:{password}").as_bytes());
     let padding = "=".repeat((4 - text.len() % 4) % 4);
@@ -52,9 +57,10 @@ impl Secured {
     pub(crate) fn started_with(count: usize, flags: &[&str]) -> Self {
         let mut cluster = Cluster::of(count);
         let text = "a-secret-of-all-links-0123456789abcdef";
-        let secret = secret_in(cluster.folder(), "link-secret", text).display().to_string();
+        secret_in(cluster.folder(), "link-secret", text);
+        let usual = flags_of(&cluster);
+        let usual: Vec<&str> = usual.iter().map(String::as_str).collect();
         for which in 0..count {
-            let usual = ["--auth", "--link-secret-file", secret.as_str()];
             cluster.start_with(which, &[&usual, flags].concat());
         }
         let password = cluster.wait_for("the first admin", || {
@@ -75,6 +81,11 @@ impl Secured {
             });
         }
         secured
+    }
+
+    /// With which each node was started.
+    pub(crate) fn flags(&self) -> [String; 3] {
+        flags_of(&self.cluster)
     }
 
     pub(crate) fn as_admin(&self, which: usize, verb: &str, path: &str, body: &Value) -> Reply {

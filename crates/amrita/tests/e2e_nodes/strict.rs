@@ -249,7 +249,7 @@ fn the_forwarding_passes_writes_on() {
     let answers = told.body["jsonResponses"].as_object().expect("one of each node");
     assert_eq!(answers.len(), 3, "{}", told.body);
     for answer in answers.values() {
-        let list: serde_json::Value = serde_json::from_str(answer.as_str().unwrap()).unwrap();
+        let list: Value = serde_json::from_str(answer.as_str().unwrap()).unwrap();
         assert_eq!(list["documentCount"], 0, "{list}");
     }
     let stop = cluster.ask(0, &Ask::new("DELETE", &format!("{peer}/core/management")));

@@ -44,12 +44,17 @@ pub(super) fn plan(request: &Request, rest: &str, view: &View<'_>) -> Result<Pla
     let top = top(request)?;
     let filter = asked_of_rows(request);
     // The version that an instance has come to is known where its replicas are.
+    let is_shown =
+        |entry: &InstanceEntry| instance_state::is_shown(entry, &request.principal, view);
     match about(rest, view.topology()) {
+        Some(entry) if !is_shown(entry) => {
+            Err(Problem::not_found(format!("there is nothing at {}", request.path)))
+        }
         Some(entry) if !view.shard.has(entry.group) && view.may_have_owner(entry.group) => {
             Ok(Plan::Ask(entry.group, Question::Ambrosia { rest: rest.to_owned(), filter }))
         }
         _ => {
-            let answer = answer(rest, &filter, view)?;
+            let answer = answer_with(rest, &filter, &is_shown, view)?;
             Ok(Plan::Respond(first_rows(answer, top)))
         }
     }
@@ -137,11 +142,22 @@ fn table<'a>(name: &str, topology: &'a Topology) -> Option<&'a InstanceEntry> {
     topology.instances().find(|entry| entry.name.eq_ignore_ascii_case(name))
 }
 
-/// `filter`: with the properties that are wanted behind it, see [`asked_of_rows`].
+/// For the node that took the request in, which has looked whether it may be answered.
 ///
 /// # Errors
 /// When there is no such replica or table.
 pub(crate) fn answer(rest: &str, filter: &str, view: &View<'_>) -> Result<Response, Problem> {
+    answer_with(rest, filter, &|_| true, view)
+}
+
+/// `filter`: with the properties that are wanted behind it, see [`asked_of_rows`]. `is_shown`:
+/// whether somebody may see that instance.
+fn answer_with(
+    rest: &str,
+    filter: &str,
+    is_shown: &dyn Fn(&InstanceEntry) -> bool,
+    view: &View<'_>,
+) -> Result<Response, Problem> {
     let topology = view.topology();
     if let Some(blob) = rest.strip_prefix(BLOBS) {
         // A binding looks for the text wherever it stands in the blob.
@@ -154,7 +170,7 @@ pub(crate) fn answer(rest: &str, filter: &str, view: &View<'_>) -> Result<Respon
     }
     if let Some(name) = rest.strip_prefix("Tables('").and_then(|it| it.strip_suffix("')")) {
         let missing = || Problem::not_found(format!("there is no table '{name}'"));
-        let entry = table(name, topology).ok_or_else(missing)?;
+        let entry = table(name, topology).filter(|it| is_shown(it)).ok_or_else(missing)?;
         return Ok(Response::json(200, &json!({ "TableName": entry.name })));
     }
     let (filter, names) = match filter.split_once(SELECT) {
@@ -163,7 +179,7 @@ pub(crate) fn answer(rest: &str, filter: &str, view: &View<'_>) -> Result<Respon
     };
     let rows = match table(rest, topology) {
         Some(entry) => of_instance(version(entry, view), filter),
-        None => rows(topology, rest, filter),
+        None => rows((topology, is_shown), rest, filter),
     };
     Ok(Response::json(200, &json!({ "value": selected(rows, names) })))
 }
@@ -247,17 +263,22 @@ fn of_instance(version: u64, filter: &str) -> Vec<Value> {
 
 /// The rows of a table that a filter lets through. Connections are made by the nodes, and need not
 /// be remembered.
-fn rows(topology: &Topology, table: &str, filter: &str) -> Vec<Value> {
+fn rows(
+    (topology, is_shown): (&Topology, &dyn Fn(&InstanceEntry) -> bool),
+    table: &str,
+    filter: &str,
+) -> Vec<Value> {
     let row = |partition: &str, row: &str| json!({ "PartitionKey": partition, "RowKey": row });
     if table.eq_ignore_ascii_case(ENDPOINTS) {
-        let name = value(filter, "PartitionKey eq").filter(|it| topology.instance(it).is_some());
+        let is_there = |it: &&str| topology.instance(it).is_some_and(is_shown);
+        let name = value(filter, "PartitionKey eq").filter(is_there);
         return name.map_or_else(Vec::new, |name| ENDS.map(|end| row(name, end)).to_vec());
     }
     // A binding asks so whether an instance was never started.
     if !table.eq_ignore_ascii_case(VERTICES) || filter.contains("IsActive eq false") {
         return Vec::new();
     }
-    let all = topology.instances().flat_map(|entry| {
+    let all = topology.instances().filter(|it| is_shown(it)).flat_map(|entry| {
         let key = |replica: &InstanceReplica| format!("{}{}", entry.name, replica.number);
         with_ports(entry).map(move |replica| (entry.name.as_str(), key(replica)))
     });
@@ -373,10 +394,18 @@ mod tests {
     #[test]
     fn a_registered_instance_has_its_endpoints() {
         let topology = topology();
-        assert_eq!(rows(&topology, "craendpointtable", "PartitionKey eq 'server'").len(), 4);
-        assert!(rows(&topology, "craendpointtable", "PartitionKey eq 'client'").is_empty());
-        assert!(rows(&topology, "craconnectiontable", "PartitionKey eq 'server'").is_empty());
-        assert!(rows(&topology, "craendpointtable", "").is_empty());
+        assert_eq!(
+            rows((&topology, &|_| true), "craendpointtable", "PartitionKey eq 'server'").len(),
+            4
+        );
+        assert!(
+            rows((&topology, &|_| true), "craendpointtable", "PartitionKey eq 'client'").is_empty()
+        );
+        assert!(
+            rows((&topology, &|_| true), "craconnectiontable", "PartitionKey eq 'server'")
+                .is_empty()
+        );
+        assert!(rows((&topology, &|_| true), "craendpointtable", "").is_empty());
     }
 
     /// What was registered as the version to upgrade to is the current one after the upgrade.
@@ -412,7 +441,7 @@ mod tests {
     fn replicas_with_ports_are_rows_of_their_own() {
         let topology = topology();
         let keys = |filter: &str| -> Vec<String> {
-            let rows = rows(&topology, "cravertextable", filter);
+            let rows = rows((&topology, &|_| true), "cravertextable", filter);
             rows.iter().map(|row| row["PartitionKey"].as_str().unwrap().to_owned()).collect()
         };
         let all = "(PartitionKey ge 'server0') and (PartitionKey le 'server999') and (RowKey eq \

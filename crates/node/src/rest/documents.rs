@@ -81,7 +81,7 @@ pub(super) fn plan(mut request: Request, fresh: u64, view: &View<'_>) -> Result<
         check_local(&request)?;
         return local(group, &request, view).map(Plan::Respond);
     }
-    if let Some(plan) = undefine::plan(&request)? {
+    if let Some(plan) = undefine::plan_as_permitted(&request, view)? {
         return Ok(plan);
     }
     Ok(Plan::Ask(group, Question::Rest(request)))

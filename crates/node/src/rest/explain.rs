@@ -38,11 +38,8 @@ pub(super) fn of_cluster(request: &Request, view: &View<'_>) -> Plan {
     findings.extend(owner(GroupId::DIRECTORY, view));
     findings.extend(ownerless(view));
     // Of instances only what the asker may see.
-    let guard = &view.shard.handlers.guard;
-    let is_shown = |entry: &&InstanceEntry| {
-        let path = format!("{}/{}", instance_state::LINK, entry.name);
-        guard.check(&request.principal, Method::Get, &Thing::Path(&path)).is_ok()
-    };
+    let is_shown =
+        |entry: &&InstanceEntry| instance_state::is_shown(entry, &request.principal, view);
     let is_elsewhere = |entry: &&InstanceEntry| {
         let teller = view.teller_of(entry.group);
         teller.is_some_and(|id| id != view.me() && view.is_up(id))

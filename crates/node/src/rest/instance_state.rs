@@ -1,9 +1,10 @@
 //! An instance as a document: where its replicas are, how far each has come, what it waits for.
 
+use access::Thing;
 use cluster::{InstanceEntry, InstanceReplica};
 use immortals::{Diverged, ReplicaStatus};
 use protocol::instance_write::partition_of_stream;
-use protocol::{GroupId, Problem, ReplicaId, Response};
+use protocol::{GroupId, Method, Principal, Problem, ReplicaId, Response};
 use serde_json::{Value, json};
 
 use crate::view::View;
@@ -66,6 +67,12 @@ pub(super) fn no_owner(group: GroupId, view: &View<'_>) -> (String, String) {
 }
 
 /// An instance as a document.
+/// Whether somebody may see that there is this instance.
+pub(super) fn is_shown(entry: &InstanceEntry, who: &Principal, view: &View<'_>) -> bool {
+    let path = format!("{LINK}/{}", entry.name);
+    view.shard.handlers.guard.check(who, Method::Get, &Thing::Path(&path)).is_ok()
+}
+
 pub(super) fn state(entry: &InstanceEntry, view: &View<'_>) -> Value {
     let (name, options) = (&entry.name, &entry.options);
     let owner = view.owner_as_seen(entry.group);

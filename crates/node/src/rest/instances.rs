@@ -57,7 +57,9 @@ fn factory(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     if request.method == Method::Post {
         return registration(&parse_body(&request.body)?, view).map(change);
     }
-    let instances = || view.topology().instances();
+    let is_shown =
+        |entry: &&InstanceEntry| instance_state::is_shown(entry, &request.principal, view);
+    let instances = || view.topology().instances().filter(is_shown);
     let links: Vec<String> = instances().map(|entry| format!("{LINK}/{}", entry.name)).collect();
     let mut body = json!({ "documentCount": links.len(), "documentLinks": links });
     if query::is_set(request, "expand")? {

@@ -7,6 +7,7 @@ use protocol::links::KINDS;
 use protocol::{Code, Method, Outcome, Principal, Problem, Request, Response};
 
 use super::plan::{Plan, below};
+use super::who;
 use crate::frame::Question;
 use crate::view::View;
 use crate::work::{Effects, Purpose, Work};
@@ -17,8 +18,26 @@ const FORCE: &str = "xn-force-index-update";
 /// Looks at a DELETE of a document: what is to be done first, if anything.
 ///
 /// # Errors
-/// When it asks for what is for definitions only.
-pub(super) fn plan(request: &Request) -> Result<Option<Plan>, Problem> {
+/// When it asks for what is for definitions only, or when whoever asks may not delete the
+/// definition: whether there are documents is then none of their business.
+pub(super) fn plan_as_permitted(
+    request: &Request,
+    view: &View<'_>,
+) -> Result<Option<Plan>, Problem> {
+    let planned = plan(request)?;
+    let (asker, verb, link) = (&request.principal, request.method, request.path.as_str());
+    let is_on = view.shard.handlers.guard.is_on && *asker != Principal::System;
+    if is_on && matches!(planned, Some(Plan::Undefine { .. })) {
+        let decision = who::on(asker, verb, link, view)?;
+        if !decision.is_allowed {
+            let refused = access::refused(asker, verb, link, &decision.reason);
+            return Err(refused.with_outcome(Outcome::NotApplied));
+        }
+    }
+    Ok(planned)
+}
+
+fn plan(request: &Request) -> Result<Option<Plan>, Problem> {
     if request.method != Method::Delete {
         return Ok(None);
     }

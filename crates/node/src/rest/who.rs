@@ -79,7 +79,7 @@ fn can_i(request: &Request, view: &View<'_>) -> Result<Value, Problem> {
 }
 
 /// The decision as it would be made now, by this node's own replicas.
-fn on(
+pub(super) fn on(
     who: &Principal,
     verb: Method,
     link: &str,

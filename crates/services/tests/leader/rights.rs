@@ -146,7 +146,7 @@ fn what_no_rule_has_is_refused_and_not_passed_over() {
     let user = json!({"email": "u"});
     let query = json!({"query": {"term": {"propertyName": "a", "matchValue": "b"}}});
     let owners = json!({"userLinks": [JANE]});
-    let key = json!({"privateKey": "$argon2id$x"});
+    let key = json!({"privateKey": "$argon2id$v=19$m=19456,t=2,p=1$x"});
     let (users, secrets) = (access::USERS, access::CREDENTIALS);
     let cases = [
         (access::ROLES, role.clone(), ("Policy", json!("DENY"))),
