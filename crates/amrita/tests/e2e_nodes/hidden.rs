@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::security::Secured;
+use crate::http::Ask;
+use crate::security::{Secured, bearer};
 
 const EXAMPLES: &str = "/core/examples";
 const QUERIES: &str = "/core/query-tasks";
@@ -286,9 +287,8 @@ fn a_watch_tells_nothing_of_what_is_hidden() {
     secured.cluster.kill(0);
     let flags = secured.flags();
     secured.cluster.start_with(0, &flags.iter().map(String::as_str).collect::<Vec<_>>());
-    let admin = secured.admin.clone();
     secured.cluster.wait_for("it to serve", || {
-        let reply = secured.with(0, &admin, "GET", &link, &Value::Null);
+        let reply = bearer(Ask::get(&link), &secured.admin).send(secured.cluster.port(0)).ok()?;
         (reply.status == 200).then_some(())
     });
     let gone = secured.with(0, tina, "GET", &path, &Value::Null);

@@ -144,7 +144,7 @@ impl Secured {
     }
 }
 
-fn bearer<'a>(ask: Ask<'a>, token: &str) -> Ask<'a> {
+pub(crate) fn bearer<'a>(ask: Ask<'a>, token: &str) -> Ask<'a> {
     ask.header("Authorization", &format!("Bearer {token}"))
 }
 
