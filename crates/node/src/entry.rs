@@ -105,6 +105,7 @@ impl Member {
             Plan::Page { token, wish } => {
                 self.queries.page(purpose, (&token, &wish), scope, host.effects);
             }
+            Plan::Batch(batch) => self.gather.batches.begin(purpose, *batch, host.effects),
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
             Plan::Explain(known) => {

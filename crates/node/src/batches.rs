@@ -1,0 +1,172 @@
+//! Batches that came in here: the parts are with the owners of their partitions, and the outcomes are
+//! put together in the order of the requests.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::{Code, GroupId, Outcome, Problem, Response};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::frame::{Answer, Question};
+use crate::rest::batch::{Batch, Part};
+use crate::work::{BatchId, Effects, Purpose, Work};
+
+/// A batch until its last part is answered.
+struct Open {
+    purpose: Purpose,
+    /// The places of the requests of each part.
+    places: BTreeMap<GroupId, Vec<usize>>,
+    /// As JSON.
+    outcomes: Vec<Bytes>,
+    tally: Tally,
+    /// The first request, by its place, that was not done, and its answer.
+    failed: Option<(usize, Response)>,
+}
+
+/// How many requests came to which end.
+#[derive(Default)]
+struct Tally {
+    applied: usize,
+    not_applied: usize,
+    unknown: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Batches {
+    open: BTreeMap<BatchId, Open>,
+    last: BatchId,
+}
+
+impl Batches {
+    /// Sends the parts of a batch on their way.
+    pub(crate) fn begin(&mut self, purpose: Purpose, batch: Batch, effects: &mut Effects) {
+        self.last += 1;
+        let mut places = BTreeMap::new();
+        for Part { group, request, places: of_part } in batch.atoms {
+            let purpose = Purpose::Atom { batch: self.last, group };
+            effects.push(Work::Submit(purpose, group, Question::Rest(request)));
+            places.insert(group, of_part);
+        }
+        let outcomes = vec![Bytes::new(); batch.count];
+        let open = Open { purpose, places, outcomes, tally: Tally::default(), failed: None };
+        self.open.insert(self.last, open);
+    }
+
+    /// The owner of a partition has answered.
+    pub(crate) fn answered(
+        &mut self,
+        (id, group): (BatchId, GroupId),
+        answer: Answer,
+        effects: &mut Effects,
+    ) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let Some(places) = open.places.remove(&group) else { return };
+        open.take(&places, &answer.into_response());
+        if open.places.is_empty() {
+            let open = self.open.remove(&id).expect("it was there");
+            let (purpose, response) = open.answer();
+            effects.respond(&purpose, response);
+        }
+    }
+}
+
+impl Open {
+    fn take(&mut self, places: &[usize], response: &Response) {
+        if response.is_success() {
+            let outcomes: Vec<&RawValue> = serde_json::from_slice(&response.body).unwrap_or_default();
+            if outcomes.len() == places.len() {
+                self.tally.applied += places.len();
+                for (place, outcome) in places.iter().zip(outcomes) {
+                    self.outcomes[*place] = Bytes::copy_from_slice(outcome.get().as_bytes());
+                }
+                return;
+            }
+            let text = "the outcomes of a part of the batch cannot be read";
+            let problem = Problem::internal(text).with_outcome(Outcome::Unknown);
+            return self.refused(places, None, &problem.into());
+        }
+        let by = response.to_json()["request"].as_u64().and_then(|it| usize::try_from(it).ok());
+        self.refused(places, by.and_then(|index| places.get(index).copied()), response);
+    }
+
+    /// A part was not done, or nobody knows: because of the request at the place `by`, if it is
+    /// said which.
+    fn refused(&mut self, places: &[usize], by: Option<usize>, response: &Response) {
+        let mut error = response.to_json();
+        if let Some(fields) = error.as_object_mut() {
+            fields.remove("request");
+        }
+        // Whoever answers a write with an error says what became of it.
+        let is_not_applied = error["outcome"] == "notApplied";
+        let outcome = if is_not_applied { "notApplied" } else { "unknown" };
+        let count = if is_not_applied { &mut self.tally.not_applied } else { &mut self.tally.unknown };
+        *count += places.len();
+        let other = by.map(|by| {
+            let text = format!(
+                "request {by} of the batch was refused ({}), and this one is done with it or not \
+                 at all",
+                error["code"].as_str().unwrap_or_default()
+            );
+            let problem = Problem::new(Code::BatchFailed, text);
+            problem.with_outcome(Outcome::NotApplied).to_json()
+        });
+        let shown = |error: &Value| {
+            let status = error["statusCode"].as_u64().unwrap_or(u64::from(response.status));
+            json!({"status": status, "outcome": outcome, "error": error}).to_string()
+        };
+        let own = Bytes::from(shown(&error));
+        let others = other.map_or_else(|| own.clone(), |other| Bytes::from(shown(&other)));
+        for place in places {
+            let is_own = by.is_none_or(|by| by == *place);
+            self.outcomes[*place] = if is_own { own.clone() } else { others.clone() };
+        }
+        let first = by.or(places.first().copied()).unwrap_or_default();
+        if self.failed.as_ref().is_none_or(|(place, _)| first < *place) {
+            self.failed = Some((first, response.clone()));
+        }
+    }
+
+    /// The whole answer. When nothing was done it is that to the first request that was refused,
+    /// with all outcomes beside it.
+    fn answer(self) -> (Purpose, Response) {
+        let Tally { applied, not_applied, unknown } = self.tally;
+        let outcome = match (applied, not_applied, unknown) {
+            (_, 0, 0) => "applied",
+            (0, _, 0) => "notApplied",
+            (0, 0, _) => "unknown",
+            _ => "mixed",
+        };
+        let outcomes = self.outcomes;
+        let (status, mut head) = match (outcome, &self.failed) {
+            ("applied", _) | (_, None) => (200, json!({})),
+            _ if applied > 0 => (207, json!({})),
+            (_, Some((_, response))) => (response.status, response.to_json()),
+        };
+        let retry_after_seconds = match status {
+            200 | 207 => None,
+            _ => self.failed.as_ref().and_then(|(_, response)| response.retry_after_seconds),
+        };
+        if let Some((place, _)) = &self.failed {
+            head["request"] = json!(place);
+        }
+        // Where anything may have been done, the whole is not said to be surely undone.
+        head["outcome"] = match outcome {
+            "mixed" if status != 207 => json!("unknown"),
+            outcome => json!(outcome),
+        };
+        let head = head.to_string();
+        let mut body = Vec::with_capacity(outcomes.iter().map(Bytes::len).sum::<usize>() + 1_024);
+        body.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
+        body.extend_from_slice(b",\"requests\":[");
+        for (place, outcome) in outcomes.iter().enumerate() {
+            if place > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(outcome);
+        }
+        body.extend_from_slice(b"]}");
+        let response = Response::bytes(status, body.into());
+        (self.purpose, Response { retry_after_seconds, ..response })
+    }
+}
