@@ -98,6 +98,7 @@ pub(super) fn recorded_response(
 }
 
 pub(super) fn with_location(response: Response, request: &Request, link: &str) -> Response {
-    let made = request.method == Method::Post && response.is_success();
+    let is_one = request.path != BATCH_LINK;
+    let made = request.method == Method::Post && response.is_success() && is_one;
     Response { location: made.then(|| link.to_owned()), ..response }
 }
