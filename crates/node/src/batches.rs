@@ -170,3 +170,88 @@ impl Open {
         (self.purpose, Response { retry_after_seconds, ..response })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Output;
+
+    /// Two atoms, of three requests and of one.
+    fn begun() -> (Batches, Effects) {
+        let part = |group, places: &[usize]| Part {
+            group: GroupId(group),
+            request: protocol::Request::new(protocol::Method::Post, protocol::BATCH_LINK),
+            places: places.to_vec(),
+        };
+        let batch = Batch { atoms: vec![part(1, &[0, 2, 3]), part(2, &[1])], count: 4 };
+        let (mut batches, mut effects) = (Batches::default(), Effects::default());
+        batches.begin(Purpose::Client { ticket: 1 }, batch, &mut effects);
+        assert_eq!(effects.work.len(), 2);
+        (batches, effects)
+    }
+
+    fn done(count: usize) -> Response {
+        let one = json!({"status": 200, "outcome": "applied", "body": {"n": 1}});
+        Response::json(200, &Value::from(vec![one; count]))
+    }
+
+    fn refused(code: Code, outcome: Outcome, request: Option<usize>) -> Response {
+        let mut body = Problem::new(code, "no").with_outcome(outcome).to_json();
+        if let Some(request) = request {
+            body["request"] = json!(request);
+        }
+        Response { retry_after_seconds: Some(1), ..Response::json(code.status(), &body) }
+    }
+
+    /// The status, the outcome of all, and that of each.
+    fn answered(first: Response, second: Response) -> (u16, String, Vec<String>) {
+        let (mut batches, mut effects) = begun();
+        batches.answered((1, GroupId(2)), Answer::Response(second), &mut effects);
+        batches.answered((1, GroupId(2)), Answer::Response(done(1)), &mut effects);
+        assert!(effects.outputs.is_empty(), "one of two parts is missing");
+        batches.answered((1, GroupId(1)), Answer::Response(first), &mut effects);
+        let Some(Output::Answer { response, .. }) = effects.outputs.pop() else { panic!() };
+        let body = response.to_json();
+        let each = body["requests"].as_array().unwrap().iter().map(|it| {
+            let (status, outcome) = (it["status"].as_u64().unwrap(), it["outcome"].as_str());
+            let code = it["error"]["code"].as_str().unwrap_or("-");
+            format!("{status} {} {code}", outcome.unwrap())
+        });
+        (response.status, body["outcome"].as_str().unwrap().to_owned(), each.collect())
+    }
+
+    #[test]
+    fn each_request_has_its_outcome_in_the_order_of_the_requests() {
+        let applied = "200 applied -";
+        let (status, outcome, each) = answered(done(3), done(1));
+        assert_eq!((status, outcome.as_str(), each), (200, "applied", vec![applied.into(); 4]));
+
+        let mismatch = refused(Code::VersionMismatch, Outcome::NotApplied, Some(1));
+        let (status, outcome, each) = answered(mismatch.clone(), done(1));
+        let other = "424 notApplied BATCH_FAILED";
+        assert_eq!((status, outcome.as_str()), (207, "mixed"));
+        assert_eq!(each, [other, applied, "409 notApplied VERSION_MISMATCH", other]);
+
+        let quorum = refused(Code::QuorumNotMet, Outcome::NotApplied, None);
+        let (status, outcome, each) = answered(mismatch, quorum.clone());
+        assert_eq!((status, outcome.as_str()), (503, "notApplied"), "it is the first of them");
+        assert_eq!(each[1], "503 notApplied QUORUM_NOT_MET");
+
+        let late = refused(Code::Timeout, Outcome::Unknown, None);
+        let (status, outcome, each) = answered(late.clone(), quorum);
+        assert_eq!((status, outcome.as_str()), (504, "unknown"), "some may have been done");
+        let unknown = "504 unknown TIMEOUT";
+        assert_eq!(each, [unknown, "503 notApplied QUORUM_NOT_MET", unknown, unknown]);
+
+        let (status, outcome, _) = answered(late, done(1));
+        assert_eq!((status, outcome.as_str()), (207, "mixed"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_done() {
+        for broken in [done(2), Response::bytes(200, Bytes::new())] {
+            let (status, _, each) = answered(broken, done(1));
+            assert_eq!((status, each[0].as_str()), (207, "500 unknown INTERNAL"));
+        }
+    }
+}

@@ -27,6 +27,8 @@ mod surface;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]
+mod tables_batch;
+#[cfg(test)]
 mod tables_explain;
 #[cfg(test)]
 mod tables_forwarding;
