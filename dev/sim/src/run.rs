@@ -2,6 +2,7 @@
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
+use crate::batches::{has_batches, pair_links};
 use crate::jobs::Job;
 use crate::paths::Paths;
 use crate::settings::{Fault, Settings};
@@ -217,7 +218,8 @@ impl World {
             let machine = self.rng.index(self.machines.len());
             self.workload.add_to_audit(machine, Work::End { link: job.link() });
         }
-        for link in jobs.iter().flat_map(Job::traces).chain(tally_links()) {
+        let pairs = if has_batches(&self.settings) { pair_links() } else { Vec::new() };
+        for link in jobs.iter().flat_map(Job::traces).chain(tally_links()).chain(pairs) {
             let machine = self.rng.index(self.machines.len());
             self.workload.add_to_audit(machine, Work::Show { link });
         }
