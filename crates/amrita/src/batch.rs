@@ -37,9 +37,7 @@ fn read(file: &str) -> Result<String, Trouble> {
     if file == "-" {
         let mut text = String::new();
         let read = std::io::stdin().read_to_string(&mut text);
-        read.map_err(|error| {
-            Trouble::usage(format!("standard input cannot be read: {error}"))
-        })?;
+        read.map_err(|error| Trouble::usage(format!("standard input cannot be read: {error}")))?;
         return Ok(text);
     }
     std::fs::read_to_string(file)
@@ -60,8 +58,9 @@ fn body_of(text: &str, atomic: Option<&str>) -> Result<String, Trouble> {
     let (requests, said) = if let Ok(whole) = serde_json::from_str::<Whole<'_>>(text) {
         (whole.requests, whole.atomic)
     } else if text.starts_with('[') {
-        let requests = serde_json::from_str(text)
-            .map_err(|error| Trouble::usage(format!("the list of requests is not JSON: {error}")))?;
+        let requests = serde_json::from_str(text).map_err(|error| {
+            Trouble::usage(format!("the list of requests is not JSON: {error}"))
+        })?;
         (requests, None)
     } else {
         let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
@@ -89,9 +88,7 @@ fn body_of(text: &str, atomic: Option<&str>) -> Result<String, Trouble> {
 
 /// Says what became of it. The exit code is that of the worst.
 fn judged(answer: &BatchAnswer, is_json: bool) -> Outcome {
-    let count = |outcome: &str| {
-        answer.outcomes.iter().filter(|one| one.outcome == outcome).count()
-    };
+    let count = |outcome: &str| answer.outcomes.iter().filter(|one| one.outcome == outcome).count();
     let (applied, unknown) = (count("applied"), count("unknown"));
     if applied == answer.outcomes.len() {
         if !is_json {
@@ -167,9 +164,7 @@ mod tests {
     #[test]
     fn the_worst_outcome_is_that_of_the_command() {
         let of = |outcomes: &[&str]| {
-            let one = |outcome: &&str| {
-                json!({"status": 200, "outcome": outcome, "error": {"code": "X", "message": "m"}})
-            };
+            let one = |outcome: &&str| json!({"status": 200, "outcome": outcome, "error": {"code": "X", "message": "m"}});
             let requests: Vec<_> = outcomes.iter().map(one).collect();
             let body = json!({"outcome": "mixed", "requests": requests});
             judged(&BatchAnswer::of(Response::json(207, &body)), false)

@@ -75,9 +75,10 @@ impl Answers {
         let minute = (now.0 / MINUTE_MICROS).saturating_sub(u64::from(AUTO_KEY_MINUTES));
         let minute = u32::try_from(minute).unwrap_or(u32::MAX);
         let range = (self.auto_from.clone(), minute.to_be_bytes().to_vec());
-        self.auto_from = forget_range(store, space, (family::AUTO_RECORD, most), range, &mut |rest| {
-            batch.delete(space.key(family::AUTO_RECORD, rest));
-        })?;
+        self.auto_from =
+            forget_range(store, space, (family::AUTO_RECORD, most), range, &mut |rest| {
+                batch.delete(space.key(family::AUTO_RECORD, rest));
+            })?;
         // Whole minutes: a range that did not move since the last time costs no scan.
         let before = now.0.saturating_sub(USER_KEY_HOURS * HOUR_MICROS);
         let before = before - before % MINUTE_MICROS;

@@ -74,7 +74,8 @@ impl Batches {
 impl Open {
     fn take(&mut self, places: &[usize], response: &Response) {
         if response.is_success() {
-            let outcomes: Vec<&RawValue> = serde_json::from_slice(&response.body).unwrap_or_default();
+            let outcomes: Vec<&RawValue> =
+                serde_json::from_slice(&response.body).unwrap_or_default();
             if outcomes.len() == places.len() {
                 self.tally.applied += places.len();
                 for (place, outcome) in places.iter().zip(outcomes) {
@@ -100,7 +101,8 @@ impl Open {
         // Whoever answers a write with an error says what became of it.
         let is_not_applied = error["outcome"] == "notApplied";
         let outcome = if is_not_applied { "notApplied" } else { "unknown" };
-        let count = if is_not_applied { &mut self.tally.not_applied } else { &mut self.tally.unknown };
+        let count =
+            if is_not_applied { &mut self.tally.not_applied } else { &mut self.tally.unknown };
         *count += places.len();
         let other = by.map(|by| {
             let text = format!(

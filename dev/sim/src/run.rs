@@ -1,8 +1,8 @@
 //! A run from beginning to end: load and faults, then quiet, then the last questions.
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
-use crate::checkers::Broken;
 use crate::batches::{has_batches, pair_links};
+use crate::checkers::Broken;
 use crate::jobs::Job;
 use crate::paths::Paths;
 use crate::settings::{Fault, Settings};

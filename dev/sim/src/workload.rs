@@ -155,7 +155,13 @@ pub(crate) struct Workload {
 fn first(settings: &Settings) -> Vec<Making> {
     let users = if settings.demands_login() { RightsWork::makings() } else { Vec::new() };
     let of_tallies = has_copies(settings).then(definition);
-    of_tallies.into_iter().chain(tally_makings()).chain(pair_makings(settings)).chain([kind_making()]).chain(users).collect()
+    of_tallies
+        .into_iter()
+        .chain(tally_makings())
+        .chain(pair_makings(settings))
+        .chain([kind_making()])
+        .chain(users)
+        .collect()
 }
 
 impl Workload {

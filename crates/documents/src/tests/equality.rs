@@ -33,7 +33,8 @@ fn some_command(random: &mut Random, model: &Model, term: Term, now: Moment) -> 
     }
     let mut writes = Vec::new();
     let count = random.below(4);
-    for command in std::iter::once(first).chain((0..count).map(|_| command(random, model, term, now)))
+    for command in
+        std::iter::once(first).chain((0..count).map(|_| command(random, model, term, now)))
     {
         if let Command::Write(write) = command {
             writes.push(Write { source: None, ..write });

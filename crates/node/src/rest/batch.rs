@@ -10,8 +10,8 @@ use access::Event;
 use protocol::hash::hash_parts;
 use protocol::service::Handler;
 use protocol::{
-    BATCH_REQUESTS_MAX, BodyType, Code, Conditions, EntityTags, GroupId, Method,
-    Problem, Request, RequestKey, links,
+    BATCH_REQUESTS_MAX, BodyType, Code, Conditions, EntityTags, GroupId, Method, Problem, Request,
+    RequestKey, links,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -74,7 +74,8 @@ pub(crate) struct Part {
 /// What is wrong with it. Nothing was done then.
 pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Problem> {
     let body: Body<'_> = serde_json::from_slice(&request.body).map_err(|error| {
-        let text = format!("a batch is {{\"requests\": [...], \"atomic\": \"partition\"}}: {error}");
+        let text =
+            format!("a batch is {{\"requests\": [...], \"atomic\": \"partition\"}}: {error}");
         Problem::bad_body(text)
     })?;
     let count = body.requests.len();

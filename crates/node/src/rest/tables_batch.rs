@@ -91,9 +91,7 @@ fn what_is_no_batch_is_refused_by_name() {
 #[test]
 fn what_is_to_be_atomic_lies_in_one_partition() {
     let world = World::new();
-    let post = |name: &str| {
-        json!({"method": "POST", "path": "/core/things", "body": {"documentSelfLink": name}})
-    };
+    let post = |name: &str| json!({"method": "POST", "path": "/core/things", "body": {"documentSelfLink": name}});
     let batch = |names: &[&str], atomic: &str| {
         let requests: Vec<_> = names.iter().map(|name| post(name)).collect();
         json!({"requests": requests, "atomic": atomic}).to_string()

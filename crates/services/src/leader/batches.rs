@@ -14,9 +14,7 @@ use std::sync::Arc;
 
 use documents::{AppliedCommand, Atom, AtomRequest, Command, KeptOutcome, Recorded, Write};
 use group::{Output, key_reused};
-use protocol::{
-    Code, Document, Moment, Outcome, Position, Problem, Request, RequestKey, Response,
-};
+use protocol::{Code, Document, Moment, Outcome, Position, Problem, Request, RequestKey, Response};
 use storage::StoreError;
 
 use super::asked::{Asked, Unchanged};
@@ -67,9 +65,14 @@ struct Part {
 
 enum Stage {
     /// It is the first in the lines of this many of its documents, at least.
-    Waiting { ready: usize },
+    Waiting {
+        ready: usize,
+    },
     Running(Run),
-    InFlight { proposal: u64, made: Vec<Made> },
+    InFlight {
+        proposal: u64,
+        made: Vec<Made>,
+    },
 }
 
 #[derive(Default)]
@@ -82,7 +85,11 @@ struct Run {
 enum Made {
     New(Box<NewVersion>),
     /// The version is in flight in the line of its document.
-    InFlight { status: u16, written: Moment, version: u64 },
+    InFlight {
+        status: u16,
+        written: Moment,
+        version: u64,
+    },
     /// Nothing is written, and the answer is the document as it is.
     Shown(Arc<Document>),
     Said(Response),
@@ -195,7 +202,10 @@ impl PartitionLeader {
 
     /// Does what has become possible. Called when all else of a step is done, so that one batch
     /// that ends does not begin the next one within itself.
-    pub(super) fn settle_batches(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+    pub(super) fn settle_batches(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+    ) -> Result<(), StoreError> {
         loop {
             if let Some(id) = self.batches.due.pop_front() {
                 self.run_batch(cx, id)?;
@@ -247,7 +257,8 @@ impl PartitionLeader {
         if let Some(key) = key
             && let Some(recorded) = cx.partition().recorded(cx.reader(), key)?
         {
-            let is_other = matches!(key, RequestKey::User { digest, .. } if *digest != recorded.digest);
+            let is_other =
+                matches!(key, RequestKey::User { digest, .. } if *digest != recorded.digest);
             if is_other {
                 return Ok(Some(Verdict::Refused(key_reused(key))));
             }
@@ -563,7 +574,13 @@ impl PartitionLeader {
             });
             outcomes.push(&with_location(response, request, &request.path));
         }
-        self.respond(cx, batch.asked.ticket, &batch.asked.request.path, outcomes.answer(), Some(position));
+        self.respond(
+            cx,
+            batch.asked.ticket,
+            &batch.asked.request.path,
+            outcomes.answer(),
+            Some(position),
+        );
     }
 }
 
@@ -594,11 +611,7 @@ impl Made {
         }
     }
 
-    fn write(
-        &self,
-        key: Option<RequestKey>,
-        source: Option<protocol::Source>,
-    ) -> Option<Write> {
+    fn write(&self, key: Option<RequestKey>, source: Option<protocol::Source>) -> Option<Write> {
         let Self::New(version) = self else { return None };
         Some(Write {
             document: Document::clone(&version.document),
@@ -655,7 +668,9 @@ pub(super) fn recorded_batch(
     let broken = |problem: Problem| StoreError::failed(problem.message);
     let atom = Atom::decode(&asked.body).map_err(broken)?;
     let mut outcomes = Outcomes::default();
-    for (kept, part) in KeptOutcome::decode(recorded).map_err(broken)?.into_iter().zip(atom.requests) {
+    for (kept, part) in
+        KeptOutcome::decode(recorded).map_err(broken)?.into_iter().zip(atom.requests)
+    {
         let KeptOutcome { status, version, written, body } = kept;
         let request = Request { principal: asked.principal.clone(), ..part.request };
         let recorded = Recorded {

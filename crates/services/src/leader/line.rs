@@ -113,7 +113,8 @@ impl Line {
     /// Whether a batch is the first, and nothing of the document is on its way.
     pub(super) fn is_ready_for(&self, id: u64) -> bool {
         let is_free = self.running.is_none() && self.held_by.is_none() && self.flights.is_empty();
-        is_free && matches!(self.waiting.front(), Some(Item { who: Who::Batch(it), .. }) if *it == id)
+        is_free
+            && matches!(self.waiting.front(), Some(Item { who: Who::Batch(it), .. }) if *it == id)
     }
 
     pub(super) fn is_idle(&self) -> bool {

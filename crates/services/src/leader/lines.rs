@@ -463,7 +463,11 @@ impl PartitionLeader {
     }
 
     /// The document is there now: whoever waits for it is asked again.
-    pub(super) fn has_come(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
+    pub(super) fn has_come(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+    ) -> Result<(), StoreError> {
         for Waiting { asked, .. } in self.absent.awaited.take(link) {
             if asked.request.method.is_write() {
                 self.enqueue(cx, asked)?;
@@ -492,7 +496,12 @@ impl PartitionLeader {
         self.respond(cx, ticket, &document.link, response, Some(position));
     }
 
-    pub(super) fn answer_held(&mut self, cx: &mut StepContext<'_, '_>, link: &str, position: Position) {
+    pub(super) fn answer_held(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+        position: Position,
+    ) {
         while let Some(line) = self.lines.get_mut(link)
             && let Some(flight) = line.flights.pop_front()
         {
