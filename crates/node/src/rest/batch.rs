@@ -102,7 +102,7 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
         let planned = Planned::of(one, (place, fresh), (&request, view)).map_err(of_place)?;
         match planned {
             Planned::Seek(factories) => return Ok(Plan::Seek(Box::new(request), factories)),
-            Planned::Write(group, one) => taken.take(group, one, place).map_err(of_place)?,
+            Planned::Write(group, one) => taken.take(group, *one, place).map_err(of_place)?,
         }
     }
     let digest = hash_parts([request.body.as_ref()]);
@@ -227,7 +227,7 @@ fn is_of_a_header(byte: u8) -> bool {
 
 /// What becomes of one request.
 enum Planned {
-    Write(GroupId, AtomRequest),
+    Write(GroupId, Box<AtomRequest>),
     /// Its factory is not known here.
     Seek(Vec<String>),
 }
@@ -260,7 +260,7 @@ impl Planned {
         // Who asks is said once, for all.
         (one.principal, one.maker) = Default::default();
         one.idempotency_key = None;
-        Ok(Self::Write(group, AtomRequest { request: one, key }))
+        Ok(Self::Write(group, Box::new(AtomRequest { request: one, key })))
     }
 }
 
