@@ -145,6 +145,15 @@ Terms are joined by AND:
 A table is the last part of a factory's link, or the link in double quotes; TABLE.versions has all
 versions.")]
     Sql(SqlOptions),
+    /// Make many writes of documents in one request; those of a partition are done all or none
+    #[command(after_help = "\
+  amrita batch writes.json
+  echo '{\"method\":\"POST\",\"path\":\"/core/examples\",\"body\":{\"name\":\"a\"}}' | amrita batch -
+
+The file has {\"requests\": [...]}, a list of requests, or a request on each line. Each has method, path
+and body, and may have ifMatch, ifNoneMatch, idempotencyKey, contentType and pragma. Documents with the
+same key in braces in their links, as /app/orders/{42}/a, lie in one partition.")]
+    Batch(BatchOptions),
     /// Write out all documents of a factory, one on each line
     #[command(after_help = "\
   amrita export /core/examples > examples.ndjson
@@ -599,6 +608,19 @@ pub(crate) struct SqlOptions {
     /// Show rows as CSV, the names of the columns first
     #[arg(long)]
     pub(crate) csv: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BatchOptions {
+    /// A file with the requests, or - for standard input
+    pub(crate) file: String,
+    /// Refuse the whole unless all documents lie in one partition (all), or let each partition's
+    /// part be done by itself (partition)
+    #[arg(long, value_name = "WHAT", value_parser = ["partition", "all"])]
+    pub(crate) atomic: Option<String>,
+    /// Repeated with the same key, it is done once
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -5,6 +5,7 @@ mod admin;
 mod arguments;
 mod backup;
 mod backup_options;
+mod batch;
 mod completions;
 mod counts;
 mod csv;
@@ -94,6 +95,7 @@ fn run(arguments: Arguments) -> Outcome {
         }
         Command::Query(options) => asynchronous(query::run(&cluster, &options)),
         Command::Sql(options) => asynchronous(sql::run(&cluster, &options)),
+        Command::Batch(options) => asynchronous(batch::run(&cluster, &options)),
         Command::Export(options) => asynchronous(export::run(&cluster, &options)),
         Command::Kind(command) => asynchronous(kind::run(&cluster, &command)),
         Command::Watch(options) => asynchronous(watch::run(&cluster, &options)),

@@ -48,6 +48,9 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("query --kind Nobody", REFUSED, Lines),
     ("sql select name from examples", DONE, Lines),
     ("sql select name from nothing", REFUSED, Lines),
+    ("batch BATCH", DONE, Lines),
+    ("batch BATCH", REFUSED, Lines),
+    ("batch BATCH --atomic some", USAGE, NoJson),
     ("export /core/examples", DONE, Lines),
     ("get /core/examples/one --as-of v0", DONE, Lines),
     ("get /core/examples/one --as-of 1970-01-01T00:00:00Z", REFUSED, Lines),
@@ -207,11 +210,16 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     let password = password.display().to_string();
     let backup = folder.join("backup").display().to_string();
     let restored = folder.join("restored").display().to_string();
+    let batch = folder.join("batch").display().to_string();
+    let post =
+        r#"{"method":"POST","path":"/core/examples","body":{"documentSelfLink":"of-a-batch"}}"#;
+    std::fs::write(&batch, post).unwrap();
     for (line, code, json) in COMMANDS {
         let words = line.split(' ').map(|word| match word {
             "PASSWORD" => password.as_str(),
             "RECORDING" => recording.as_str(),
             "BACKUP" => backup.as_str(),
+            "BATCH" => batch.as_str(),
             "RESTORED" => restored.as_str(),
             word => word,
         });

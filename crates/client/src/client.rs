@@ -307,6 +307,11 @@ impl Client {
         Ok(Next::Another)
     }
 
+    /// How long a batch is sent again while some of it is in doubt.
+    pub(crate) fn patience_of_batches(&self) -> Duration {
+        self.patience
+    }
+
     /// A key that no other write has, unless the client sends none.
     pub fn next_key(&self) -> Option<String> {
         let prefix = self.key_prefix.as_ref()?;

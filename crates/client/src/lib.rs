@@ -10,11 +10,13 @@
 //! # }
 //! ```
 
+mod batch;
 mod client;
 mod keys;
 mod socket;
 mod wire;
 
+pub use batch::{Batch, BatchAnswer, WriteOutcome};
 pub use client::{ATTEMPT_MAX, Client, ClientError, request};
 pub use protocol::{
     Address, BodyType, Conditions, EntityTags, Method, Problem, Request, Response, WriteQuorum,

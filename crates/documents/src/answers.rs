@@ -17,7 +17,8 @@ use crate::family;
 /// scan, not one each.
 const FORGET_EVERY: u64 = 64;
 
-/// How many answers of each sort are forgotten at once: more than can come in between.
+/// How many answers of each sort are forgotten at once: more than can come in between. A batch that
+/// records more forgets as many.
 const FORGET_MAX: usize = 256;
 
 const MINUTE_MICROS: u64 = 60_000_000;
@@ -34,6 +35,13 @@ struct Stored {
     status: u16,
     digest: u64,
     response: Option<Bytes>,
+}
+
+/// When answers are forgotten, and how many keys beside one are about to be recorded.
+pub(crate) struct Due {
+    pub(crate) position: Position,
+    pub(crate) now: Moment,
+    pub(crate) keys: usize,
 }
 
 /// Where the oldest answers are. Nothing is before these keys; a scan that began earlier would see
@@ -58,24 +66,25 @@ impl Answers {
         store: &dyn Reader,
         space: Space,
         batch: &mut Batch,
-        position: Position,
-        now: Moment,
+        Due { position, now, keys }: Due,
     ) -> Result<(), StoreError> {
-        if !position.0.is_multiple_of(FORGET_EVERY) {
+        if !position.0.is_multiple_of(FORGET_EVERY) && keys == 0 {
             return Ok(());
         }
+        let most = FORGET_MAX.max(keys.saturating_add(1));
         let minute = (now.0 / MINUTE_MICROS).saturating_sub(u64::from(AUTO_KEY_MINUTES));
         let minute = u32::try_from(minute).unwrap_or(u32::MAX);
         let range = (self.auto_from.clone(), minute.to_be_bytes().to_vec());
-        self.auto_from = forget_range(store, space, family::AUTO_RECORD, range, &mut |rest| {
-            batch.delete(space.key(family::AUTO_RECORD, rest));
-        })?;
+        self.auto_from =
+            forget_range(store, space, (family::AUTO_RECORD, most), range, &mut |rest| {
+                batch.delete(space.key(family::AUTO_RECORD, rest));
+            })?;
         // Whole minutes: a range that did not move since the last time costs no scan.
         let before = now.0.saturating_sub(USER_KEY_HOURS * HOUR_MICROS);
         let before = before - before % MINUTE_MICROS;
         let range = (self.user_from.clone(), before.to_be_bytes().to_vec());
         self.user_from =
-            forget_range(store, space, family::USER_RECORD_TIME, range, &mut |rest| {
+            forget_range(store, space, (family::USER_RECORD_TIME, most), range, &mut |rest| {
                 batch.delete(space.key(family::USER_RECORD_TIME, rest));
                 // No key is recorded again while it is remembered: this is its answer's time.
                 if let Some((_, key)) = family::split_time(rest) {
@@ -244,11 +253,11 @@ fn place(key: &RequestKey) -> (u8, Vec<u8>) {
     }
 }
 
-/// Visits up to `FORGET_MAX` keys of a range; gives back where the next visit may begin.
+/// Visits up to `most` keys of a range; gives back where the next visit may begin.
 fn forget_range(
     store: &dyn Reader,
     space: Space,
-    family: u8,
+    (family, most): (u8, usize),
     (from, to): (Vec<u8>, Vec<u8>),
     forget: &mut dyn FnMut(&[u8]),
 ) -> Result<Vec<u8>, StoreError> {
@@ -258,13 +267,13 @@ fn forget_range(
     let mut rests: Vec<Vec<u8>> = Vec::new();
     store.scan(&space.key(family, &from), &space.key(family, &to), false, &mut |key, _| {
         rests.push(space.rest(key).to_vec());
-        if rests.len() < FORGET_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        if rests.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     for rest in &rests {
         forget(rest);
     }
     Ok(match rests.pop() {
-        Some(last) if rests.len() + 1 == FORGET_MAX => last,
+        Some(last) if rests.len() + 1 == most => last,
         _ => to,
     })
 }

@@ -1,13 +1,15 @@
 //! Applying the commands of the log. What is written depends on the store and the command alone,
 //! so that it is the same on every replica; only the marks for the index are each replica's own.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use protocol::{Document, Moment, Position, Source, Term, links};
+use protocol::{BATCH_LINK, Document, Moment, Position, RequestKey, Source, Term, links};
 use storage::{Applied, Batch, Reader, StateStore, StoreError};
 
+use crate::answers::Due;
 use crate::cache::Head;
-use crate::command::{AppliedCommand, Command, Noted, Recorded, Remember, Write};
+use crate::command::{self, AppliedCommand, BatchHead, Command, Noted, Recorded, Remember, Write};
 use crate::family;
 use crate::partition::Partition;
 use crate::record::Record;
@@ -44,12 +46,14 @@ impl Partition {
         let mut batch = Batch::new();
         self.changes.entry(applied.position);
         if let Some(now) = time_of(&command) {
-            self.answers.forget(&*store, self.space, &mut batch, applied.position, now)?;
+            let due = Due { position: applied.position, now, keys: keys_of(&command) };
+            self.answers.forget(&*store, self.space, &mut batch, due)?;
         }
         let outcome = match command {
             Command::Write(write) => {
                 self.write_and_send(&*store, &mut batch, (&applied, place), write)?
             }
+            Command::Batch(it) => self.write_all(&*store, &mut batch, (&applied, place), *it)?,
             Command::Fence(source) if self.is_fenced(source) => AppliedCommand::Fenced,
             Command::Fence(source) => {
                 self.raise_fence(&mut batch, source);
@@ -106,14 +110,99 @@ impl Partition {
         if noted.as_ref().is_some_and(|noted| !self.inbox.fits(noted)) {
             return Ok(AppliedCommand::Fenced);
         }
-        let outcome = self.write(store, batch, entry, write)?;
-        if let AppliedCommand::Written(document) = &outcome {
-            self.outbox.put(self.space, batch, &document.link, messages);
-            if let Some(noted) = noted {
-                self.note(batch, noted);
+        let Some(old) = self.fits(store, entry.0, &write)? else {
+            return Ok(AppliedCommand::Fenced);
+        };
+        let document = self.write(store, batch, entry, (write, old))?;
+        self.outbox.put(self.space, batch, &document.link, messages);
+        if let Some(noted) = noted {
+            self.note(batch, noted);
+        }
+        Ok(AppliedCommand::Written(document))
+    }
+
+    /// The writes of a batch, if each of them can be made.
+    ///
+    /// **Invariant:** nothing is changed before all of them were looked at.
+    fn write_all(
+        &mut self,
+        store: &dyn Reader,
+        batch: &mut Batch,
+        entry: (&Applied, Position),
+        all: command::Batch,
+    ) -> Result<AppliedCommand, StoreError> {
+        let command::Batch { head: BatchHead { epoch, key, outcomes, at, source }, writes } = all;
+        let is_outdated = source.is_some_and(|source| self.is_fenced(source));
+        if epoch != entry.0.term || is_outdated || self.is_answered(store, key.as_ref())? {
+            return Ok(AppliedCommand::Fenced);
+        }
+        let mut links = BTreeSet::new();
+        let mut fitting = Vec::with_capacity(writes.len());
+        for write in &writes {
+            // What a second write of a document would build on is not in the store so far.
+            let is_first = links.insert(write.document.link.as_str());
+            match self.fits(store, entry.0, write)? {
+                Some(old) if is_first && write.noted.is_none() => fitting.push(old),
+                _ => return Ok(AppliedCommand::Fenced),
             }
         }
-        Ok(outcome)
+        if let Some(source) = source {
+            self.raise_fence(batch, source);
+        }
+        if let Some(key) = &key {
+            let recorded = Recorded {
+                link: BATCH_LINK.to_owned(),
+                version: 0,
+                status: 200,
+                digest: 0,
+                response: Some(outcomes),
+                written: None,
+            };
+            self.answers.record(self.space, batch, key, recorded, at);
+        }
+        let mut documents = Vec::with_capacity(writes.len());
+        for (mut write, old) in writes.into_iter().zip(fitting) {
+            let messages = std::mem::take(&mut write.messages);
+            let document = self.write(store, batch, entry, (write, old))?;
+            self.outbox.put(self.space, batch, &document.link, messages);
+            documents.push(document);
+        }
+        Ok(AppliedCommand::AllWritten(documents))
+    }
+
+    fn is_answered(
+        &self,
+        store: &dyn Reader,
+        key: Option<&RequestKey>,
+    ) -> Result<bool, StoreError> {
+        match key {
+            Some(key) => Ok(self.answers.recorded(store, self.space, key)?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The latest version before a write that can be made. `None`: it cannot.
+    fn fits(
+        &self,
+        store: &dyn Reader,
+        applied: &Applied,
+        write: &Write,
+    ) -> Result<Option<Option<Head>>, StoreError> {
+        let Write { document, key, source, .. } = write;
+        // A byte 0 would mix up the keys of links; every link was checked before it came here.
+        let no_link = document.link.is_empty() || document.link.contains('\0');
+        if no_link
+            || document.epoch != applied.term
+            || source.is_some_and(|source| self.is_fenced(source))
+        {
+            return Ok(None);
+        }
+        let old = self.head(store, &document.link)?;
+        if document.version != old.as_ref().map_or(0, |old| old.document.version + 1) {
+            return Ok(None);
+        }
+        // A request that was answered already: it raced its own repeat through the log.
+        Ok((!self.is_answered(store, key.as_ref())?).then_some(old))
     }
 
     /// A write of an instance is taken.
@@ -124,34 +213,17 @@ impl Partition {
         }
     }
 
+    /// `old` is the latest version, on which the write builds.
     fn write(
         &mut self,
         store: &dyn Reader,
         batch: &mut Batch,
         (applied, position): (&Applied, Position),
-        write: Write,
-    ) -> Result<AppliedCommand, StoreError> {
+        (write, old): (Write, Option<Head>),
+    ) -> Result<Arc<Document>, StoreError> {
         let Write {
             mut document, key, status, retention, source, task, mut purge, response, ..
         } = write;
-        // A byte 0 would mix up the keys of links; every link was checked before it came here.
-        let no_link = document.link.is_empty() || document.link.contains('\0');
-        if no_link
-            || document.epoch != applied.term
-            || source.is_some_and(|source| self.is_fenced(source))
-        {
-            return Ok(AppliedCommand::Fenced);
-        }
-        let old = self.head(store, &document.link)?;
-        if document.version != old.as_ref().map_or(0, |old| old.document.version + 1) {
-            return Ok(AppliedCommand::Fenced);
-        }
-        // A request that was answered already: it raced its own repeat through the log.
-        if let Some(key) = &key
-            && self.answers.recorded(store, self.space, key)?.is_some()
-        {
-            return Ok(AppliedCommand::Fenced);
-        }
         if let Some(source) = source {
             self.raise_fence(batch, source);
         }
@@ -188,7 +260,7 @@ impl Partition {
         self.replace(store, batch, &document.link, old, new)?;
         let is_there = !purge || document.is_deleted();
         self.changes.note(applied.position, before, is_there.then(|| Arc::clone(&document)));
-        Ok(AppliedCommand::Written(document))
+        Ok(document)
     }
 
     /// Everything that follows from one head taking the place of another: the history, the marks
@@ -337,7 +409,16 @@ impl Partition {
 fn time_of(command: &Command) -> Option<Moment> {
     match command {
         Command::Write(write) => Some(write.document.updated),
+        Command::Batch(batch) => Some(batch.head.at),
         Command::Expire { at, .. } | Command::Remember(Remember { at, .. }) => Some(*at),
         Command::Fence(_) | Command::Noop | Command::Confirm(_) | Command::Note(..) => None,
+    }
+}
+
+/// How many keys beside one are recorded with the command.
+fn keys_of(command: &Command) -> usize {
+    match command {
+        Command::Batch(batch) => batch.writes.iter().filter(|it| it.key.is_some()).count(),
+        _ => 0,
     }
 }

@@ -28,6 +28,9 @@ const FORMAT: u8 = 3;
 /// The same for what comes of a write of an instance, which an older program does not know.
 const FORMAT_OF_INSTANCES: u8 = 4;
 
+/// The same for the writes of a batch, which an older program does not know.
+const FORMAT_OF_BATCHES: u8 = 5;
+
 /// What stands there.
 #[derive(Default, Serialize, Deserialize)]
 struct Parts {
@@ -80,6 +83,30 @@ pub enum Command {
     /// A write of an instance was refused, or has changed nothing. The term is that of the owner
     /// who says so.
     Note(Epoch, Noted),
+    /// All of these writes, or none.
+    Batch(#[serde(skip)] Box<Batch>),
+}
+
+/// The writes of one batch to documents of one partition, each to another document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub head: BatchHead,
+    pub writes: Vec<Write>,
+}
+
+/// What is said of a batch beside its writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchHead {
+    /// The term of the owner that has made it.
+    pub epoch: Epoch,
+    /// Under which key the outcomes are recorded. The writes may have keys of their own.
+    pub key: Option<RequestKey>,
+    /// The outcomes, as they are recorded.
+    pub outcomes: Bytes,
+    /// The owner's wall clock.
+    pub at: Moment,
+    /// The owner on whose behalf a task has asked for it.
+    pub source: Option<Source>,
 }
 
 /// An answer that goes with no new version.
@@ -156,6 +183,8 @@ pub enum AppliedCommand {
     /// the term of the entry, the version is not the next one, the key is recorded already, or it
     /// is not the next write of its instance.
     Fenced,
+    /// All writes of a batch were made, in their order.
+    AllWritten(Vec<Arc<Document>>),
     /// These documents are not there any more, as their time has come.
     Expired(Vec<Arc<Document>>),
     Other,
@@ -166,6 +195,7 @@ impl Command {
     pub fn source(&self) -> Option<Source> {
         match self {
             Self::Write(write) => write.source,
+            Self::Batch(batch) => batch.head.source,
             Self::Fence(source) => Some(*source),
             Self::Expire { .. }
             | Self::Noop
@@ -178,6 +208,7 @@ impl Command {
     /// The form that goes into the log.
     pub fn encode(&self) -> Bytes {
         let room = match self {
+            Self::Batch(batch) => return batch.encode(),
             Self::Write(write) => write.document.body.len() + WRITE_BYTES,
             Self::Remember(_) | Self::Confirm(_) | Self::Note(..) => WRITE_BYTES,
             Self::Fence(_) | Self::Expire { .. } | Self::Noop => 0,
@@ -229,13 +260,45 @@ impl Command {
                 .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
             Some((&FORMAT_OF_INSTANCES, rest)) => take_noted(rest)
                 .map_err(|error| wrong(format!("a command cannot be read: {error}"))),
+            Some((&FORMAT_OF_BATCHES, rest)) => Batch::decode(rest)
+                .map(|batch| Self::Batch(Box::new(batch)))
+                .map_err(|error| wrong(format!("a batch cannot be read: {error}"))),
             Some((other, _)) => Err(wrong(format!(
                 "a command has format {other}; this version knows {FORMAT_OF_OLD} to \
-                 {FORMAT_OF_INSTANCES}: \
+                 {FORMAT_OF_BATCHES}: \
                  upgrade this node"
             ))),
             None => Err(wrong("a command is empty".into())),
         }
+    }
+}
+
+impl Batch {
+    fn encode(&self) -> Bytes {
+        let bodies = self.writes.iter().map(|write| write.document.body.len() + WRITE_BYTES);
+        let room = bodies.sum::<usize>() + self.head.outcomes.len() + WRITE_BYTES;
+        let mut bytes = Vec::with_capacity(room);
+        bytes.push(FORMAT_OF_BATCHES);
+        bytes = put_plain(&(&self.head, self.writes.len()), bytes);
+        for write in &self.writes {
+            let (author, messages) = (write.document.author.clone(), write.messages.clone());
+            bytes = put_plain(write, put_plain(&Parts { author, messages }, bytes));
+        }
+        Bytes::from(bytes)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let ((head, count), mut rest): ((BatchHead, usize), _) = postcard::take_from_bytes(bytes)?;
+        let mut writes = Vec::new();
+        for _ in 0..count {
+            let (parts, after): (Parts, _) = postcard::take_from_bytes(rest)?;
+            let (mut write, after): (Write, _) = postcard::take_from_bytes(after)?;
+            write.document.author = parts.author;
+            write.messages = parts.messages;
+            writes.push(write);
+            rest = after;
+        }
+        Ok(Self { head, writes })
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod answers;
 mod apply;
+mod atom;
 mod below;
 mod bounds;
 mod cache;
@@ -37,10 +38,11 @@ mod tests;
 mod usage;
 mod view;
 
+pub use atom::{Atom, AtomRequest, KeptOutcome};
 pub use changes::{Change, Changes, Place};
 pub use command::{
-    AUTO_KEY_MINUTES, AppliedCommand, Command, InstanceAnswer, Noted, Recorded, Remember,
-    RequestKey, Retention, USER_KEY_HOURS, Write,
+    AUTO_KEY_MINUTES, AppliedCommand, Batch, BatchHead, Command, InstanceAnswer, Noted, Recorded,
+    Remember, RequestKey, Retention, USER_KEY_HOURS, Write,
 };
 pub use inbox::Inbox;
 pub use inspection::Inspection;

@@ -75,6 +75,11 @@ impl Member {
         Ok(())
     }
 
+    fn stop(&mut self, purpose: &Purpose, host: &mut Host<'_>) -> Result<(), StoreError> {
+        host.effects.respond(purpose, Response::bytes(202, bytes::Bytes::new()));
+        self.membership.stop(self.router.is_empty(), host)
+    }
+
     pub(crate) fn scope(&self, principal: Principal, host: &Host<'_>) -> Scope {
         let partitions = self.membership.control.map.topology.partitions();
         Scope { partitions, principal, now: host.now.steady_micros }
@@ -113,6 +118,7 @@ impl Member {
             Plan::Page { token, wish } => {
                 self.queries.page(purpose, (&token, &wish), scope, host.effects);
             }
+            Plan::Batch(batch) => self.gather.batches.begin(purpose, *batch, host.effects),
             Plan::Stats(request) => self.gather.stats(purpose, &request, scope, host.effects),
             Plan::Available => self.gather.available(purpose, scope, host.effects),
             Plan::Explain(known) => {
@@ -150,10 +156,7 @@ impl Member {
             Plan::Survey => self.survey(purpose, host),
             Plan::Release(group) => self.membership.release(&purpose, group, host),
             Plan::Join(contact) => self.join(purpose, contact, host),
-            Plan::Stop => {
-                host.effects.respond(&purpose, Response::bytes(202, bytes::Bytes::new()));
-                self.membership.stop(self.router.is_empty(), host)?;
-            }
+            Plan::Stop => self.stop(&purpose, host)?,
         }
         Ok(())
     }

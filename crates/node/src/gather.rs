@@ -9,6 +9,7 @@ use protocol::{Code, GroupId, Principal, Problem, Request, Response, Source};
 use serde_json::Value;
 use services::PartitionEvent;
 
+use crate::batches::Batches;
 use crate::frame::{Answer, Question};
 use crate::jobs::Job;
 use crate::rest::explained::OfCluster;
@@ -58,6 +59,7 @@ pub(crate) struct Gather {
     last: GatherId,
     /// Tried again at a later tick.
     late_fences: Vec<LateFence>,
+    pub(crate) batches: Batches,
     /// Who asked what is on the disk of this node. One at a time: it reads the whole store.
     surveying: Option<Purpose>,
 }

@@ -46,6 +46,7 @@ mod admission;
 mod audit;
 mod backup;
 mod backups;
+mod batches;
 mod between;
 mod change_token;
 mod control;

@@ -676,6 +676,7 @@ impl Member {
             Work::Answered { from, number, answer } => {
                 self.router.answered(from, number, answer, now, host.effects);
             }
+            Work::Atom(of, answer) => self.gather.batches.answered(of, answer, host.effects),
             Work::Gathered(part, answer) => self.gather.gathered(part, answer, host.effects),
             Work::Piece(id, group, answer) => {
                 self.queries.came(id, group, answer, now, host.effects);

@@ -326,7 +326,7 @@ fn key_of(question: &Question, number: u64, view: &View<'_>) -> Option<RequestKe
 }
 
 /// Tells one request from another under the same key, by all that matters in it.
-fn digest_of(request: &Request) -> u64 {
+pub(crate) fn digest_of(request: &Request) -> u64 {
     let Conditions { if_match, if_none_match } = &request.conditions;
     let shown =
         |tags: &Option<EntityTags>| tags.as_ref().map_or(String::new(), ToString::to_string);

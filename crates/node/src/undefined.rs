@@ -4,7 +4,7 @@
 //! nobody has defined so far, as one for a document waits for the document.
 
 use protocol::links::definition_of;
-use protocol::{Code, GroupId, Method, Outcome, Principal, Problem, Request, Response};
+use protocol::{BATCH_LINK, Code, GroupId, Method, Outcome, Principal, Problem, Request, Response};
 use services::Catalogue;
 
 use crate::frame::Question;
@@ -136,7 +136,11 @@ fn ask(sought: Sought, view: &View<'_>, effects: &mut Effects) {
 }
 
 fn is_nowhere(sought: &Sought, effects: &mut Effects) {
-    let path = &sought.request.path;
+    // Of a batch it is one of its documents that has none.
+    let path = match sought.request.path.as_str() {
+        BATCH_LINK => sought.factories.join(" or "),
+        path => path.to_owned(),
+    };
     let mut problem =
         Problem::not_found(format!("there is no service at {path}; GET / lists the factories"));
     problem.outcome = sought.request.method.is_write().then_some(Outcome::NotApplied);

@@ -21,6 +21,9 @@ use crate::serving::words::ServiceWork;
 
 pub(crate) type GatherId = u64;
 
+/// The number of a batch at the node that took it in.
+pub(crate) type BatchId = u64;
+
 /// The number of a query at the node that took it in.
 pub(crate) type QueryId = u64;
 
@@ -33,6 +36,8 @@ pub(crate) enum Purpose {
     Call { group: GroupId, opening: u64, call: u64 },
     /// One of several that are gathered.
     Part { gather: GatherId, group: GroupId },
+    /// A part of a batch.
+    Atom { batch: BatchId, group: GroupId },
     /// A piece of one partition's hits.
     Piece { query: QueryId, group: GroupId },
     /// Is the factory of a request defined? Then the request goes on.
@@ -105,6 +110,8 @@ pub(crate) enum Work {
     },
     /// A part of what is gathered has come.
     Gathered((GatherId, GroupId), Answer),
+    /// The owner of a partition has answered its part of a batch.
+    Atom((BatchId, GroupId), Answer),
     /// A piece of one partition's hits has come.
     Piece(QueryId, GroupId, Answer),
     /// A partition that is owned here has a query that takes long.
@@ -263,6 +270,7 @@ impl Effects {
             Purpose::Part { gather, group } => {
                 self.push(Work::Gathered((*gather, *group), answer));
             }
+            Purpose::Atom { batch, group } => self.push(Work::Atom((*batch, *group), answer)),
             Purpose::Piece { query, group } => self.push(Work::Piece(*query, *group, answer)),
             Purpose::LookUp(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());

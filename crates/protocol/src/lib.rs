@@ -6,6 +6,7 @@
 
 mod address;
 pub mod base64url;
+mod batch;
 mod conditions;
 mod document;
 pub mod explanation;
@@ -29,6 +30,7 @@ pub mod time;
 pub mod varint;
 
 pub use address::Address;
+pub use batch::{BATCH_LINK, BATCH_REQUESTS_MAX};
 pub use conditions::{Conditions, EntityTag, EntityTags, WriteQuorum};
 pub use document::{Action, BUILT_IN_FIELDS, Body, Document, TaskStage};
 pub use ids::{Epoch, GroupId, Moment, Now, Position, ReplicaId, Term};

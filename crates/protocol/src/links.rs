@@ -52,23 +52,47 @@ pub fn check(link: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// `/core/examples/one` is `(/core/examples, one)`.
+/// The factory of a document and its name: `/core/examples/one` is `(/core/examples, one)`. A part
+/// that is a partition key belongs to the name: `/app/orders/{42}/a` is `(/app/orders, {42}/a)`.
 pub fn split(link: &str) -> Option<(&str, &str)> {
+    let (parent, name) = split_last(link)?;
+    match split_last(parent) {
+        Some((above, key)) if is_key(key) => Some((above, &link[above.len() + 1..])),
+        _ => Some((parent, name)),
+    }
+}
+
+/// Before and behind the last slash.
+fn split_last(link: &str) -> Option<(&str, &str)> {
     let (parent, name) = link.rsplit_once('/')?;
     (!parent.is_empty() && !name.is_empty()).then_some((parent, name))
 }
 
+/// Whether a part of a link is a partition key and nothing else: `{42}`.
+pub fn is_key(part: &str) -> bool {
+    let inner = part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| !inner.is_empty() && !inner.contains(['{', '}']))
+}
+
+/// The partition key of a link: what stands between its first braces, if anything does.
+pub fn key(link: &str) -> Option<&str> {
+    let (_, rest) = link.split_once('{')?;
+    let (key, _) = rest.split_once('}')?;
+    (!key.is_empty()).then_some(key)
+}
+
 /// Takes a utility's name off the end: `/core/examples/stats` is `(/core/examples, Some(stats))`.
 pub fn split_utility(path: &str) -> (&str, Option<&str>) {
-    match split(path) {
+    match split_last(path) {
         Some((parent, name)) if UTILITIES.contains(&name) => (parent, Some(name)),
         _ => (path, None),
     }
 }
 
-/// The slot of a link: its hash, the same for ever, as stored data depends on it.
+/// The slot of a link: its hash, the same for ever, as stored data depends on it. Links with the
+/// same partition key have the same slot.
 pub fn slot(link: &str) -> u32 {
-    let mut hash = hash(link.as_bytes());
+    let mut hash = hash(key(link).unwrap_or(link).as_bytes());
     hash ^= hash >> 32;
     u32::try_from(hash % u64::from(SLOTS)).expect("a remainder of SLOTS fits")
 }
@@ -138,6 +162,33 @@ mod tests {
     fn slots_are_what_they_always_were() {
         assert_eq!(slot("/core/examples/one"), 2_904);
         assert_eq!(slot("/core/example-tasks/a"), 2_210);
+    }
+
+    #[test]
+    fn links_with_one_partition_key_have_one_slot() {
+        let slots = ["/app/orders/{42}/a", "/app/orders/{42}", "/app/lines/b{42}c"].map(slot);
+        assert_eq!(slots, [slot("42"); 3]);
+        assert_ne!(slot("/app/orders/{43}/a"), slots[0]);
+        for (link, found) in [
+            ("/a/{}/b", None),
+            ("/a/{b", None),
+            ("/a/b}", None),
+            ("/a/{b}{c}", Some("b")),
+            ("/a/{x/y}/b", Some("x/y")),
+        ] {
+            assert_eq!(key(link), found, "{link}");
+            assert_eq!(slot(link), slot(found.unwrap_or(link)), "{link}");
+        }
+    }
+
+    #[test]
+    fn a_partition_key_belongs_to_the_name() {
+        assert_eq!(split("/app/orders/{42}/a"), Some(("/app/orders", "{42}/a")));
+        assert_eq!(split("/app/orders/{42}"), Some(("/app/orders", "{42}")));
+        assert_eq!(split("/app/orders/x{42}/a"), Some(("/app/orders/x{42}", "a")));
+        assert_eq!(split("/{42}/a"), Some(("/{42}", "a")), "there is no factory above it");
+        let stats = split_utility("/app/orders/{42}/stats");
+        assert_eq!(stats, ("/app/orders/{42}", Some("stats")));
     }
 
     #[test]

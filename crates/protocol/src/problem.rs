@@ -99,6 +99,8 @@ codes! {
     NoProgram = "NO_PROGRAM", 503, 0;
     /// The programs that were asked have died, or have answered nonsense.
     ProgramFailed = "PROGRAM_FAILED", 502, 0;
+    /// Another request of the same atom of a batch was refused, so this one was not done.
+    BatchFailed = "BATCH_FAILED", 424, 0;
     /// No answer in time.
     Timeout = "TIMEOUT", 504, 0;
     /// Our mistake.

@@ -53,7 +53,8 @@ pub fn may_be_defined(factory: &str) -> bool {
     links::check(factory).is_ok()
         && factory.len() > 1
         && !is_system
-        && !factory.contains(':')
+        // Braces are around partition keys, in the names of documents.
+        && !factory.contains([':', '{', '}'])
         && factory.split('/').all(|part| !links::UTILITIES.contains(&part))
 }
 
@@ -85,7 +86,7 @@ impl Kind {
                 Code::BadLink,
                 format!(
                     "link is '{factory}'; it must be a path such as /app/seats, not under {SYSTEM}, \
-                     without ':' and without a part named {}",
+                     without ':' and braces, and without a part named {}",
                     links::UTILITIES.join(", ")
                 ),
             ));

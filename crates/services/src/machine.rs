@@ -56,6 +56,10 @@ impl PartitionMachine {
             AppliedCommand::Written(document) if is_rule(&document.link) => {
                 changed.push(Arc::clone(document));
             }
+            AppliedCommand::AllWritten(documents) => {
+                let rules = documents.iter().filter(|document| is_rule(&document.link));
+                changed.extend(rules.map(Arc::clone));
+            }
             // It leaves no version, and counts as if it had been deleted.
             AppliedCommand::Expired(gone) => {
                 let gone = gone.iter().filter(|document| is_rule(&document.link));

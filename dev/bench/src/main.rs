@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "figures are for people to read")]
 
 mod attached;
+mod batches;
 mod cluster;
 mod etcd;
 mod failover;
@@ -85,6 +86,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         seconds: u64,
     },
+    /// Documents per second by batches of several sizes, beside single requests.
+    Batch(batches::Plan),
     /// What heavy queries cost those who write beside them.
     Queries(queries::Plan),
     /// What instances cost that nobody uses: registration, memory, processor time at rest.
@@ -184,6 +187,11 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
             let cluster = start(arguments).await?;
             tokio::time::sleep(Duration::from_secs(3)).await;
             feed::run(&cluster, readers, Duration::from_secs(*seconds)).await
+        }
+        What::Batch(plan) => {
+            let cluster = start(arguments).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            batches::run(&cluster, plan).await
         }
         What::Queries(plan) => {
             let cluster = start(arguments).await?;

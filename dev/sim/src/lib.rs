@@ -19,6 +19,7 @@ use services::Catalogue;
 
 pub mod agenda;
 mod backups;
+mod batches;
 pub mod checkers;
 mod detours;
 mod faults;

@@ -83,6 +83,15 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
     ("immortals-backups", &["a backup was begun", "a backup was restored"]),
     ("mixed", &["a node ran an older program", "a node lacked a service"]),
     (
+        "batches",
+        &[
+            "a request was not done because of another one of its batch",
+            "some of a batch was done and some was not",
+            "a batch that was in doubt was sent again and is done",
+            "a machine was cut off from all others",
+        ],
+    ),
+    (
         "rights",
         &[
             "a right that was given was honoured",

@@ -7,6 +7,7 @@ use protocol::{GroupId, Position, Response, Term};
 use serde_json::Value;
 
 use crate::agenda::Time;
+use crate::batches::{applied_in_batch, doubts, pair_links};
 use crate::checkers::Broken;
 use crate::checkers::changes::Reader;
 use crate::checkers::document::{Asked, ExampleDocument, Operation, State, Told};
@@ -44,7 +45,7 @@ pub(crate) struct Referee {
     pub(crate) promises: Promises,
     digests: Digests,
     pub(crate) moments: Moments,
-    once: Once,
+    pub(crate) once: Once,
     /// What was made: true when that was acknowledged, false when nobody knows.
     made: BTreeMap<String, bool>,
     /// Documents as they were at the end; null for what is not there.
@@ -153,26 +154,41 @@ impl Referee {
         machines: &[Machine],
     ) -> Result<(), Broken> {
         let Some((work, began)) = workload.about(attempt) else { return Ok(()) };
-        let shows_document =
-            matches!(work, Work::Document { .. } | Work::Add { .. } | Work::Make(_));
-        if !response.is_success() || !work.is_write() || !shows_document {
+        let body = response.to_json();
+        let documents = match work {
+            Work::Batch(_) => applied_in_batch(&body),
+            Work::Document { .. } | Work::Add { .. } | Work::Make(_) => vec![body],
+            _ => return Ok(()),
+        };
+        if !response.is_success() || !work.is_write() {
             return Ok(());
         }
         self.formed = true;
-        let document = response.to_json();
         // A task that is there already is shown as it stands: that is a read.
-        let is_shown = document["taskInfo"].is_object() && response.status == 200;
+        let is_read = |it: &Value| it["taskInfo"].is_object() && response.status == 200;
         let nothing_to_do =
             response.body.is_empty() && matches!(work, Work::Document { asked: Asked::Delete, .. });
-        if is_shown || nothing_to_do || is_outline(&document) {
-            return Ok(());
+        let written = documents.iter().filter(|it| !is_read(it) && !is_outline(it));
+        for document in written.filter(|_| !nothing_to_do) {
+            self.is_held(work, document, (began, now), machines)?;
         }
+        Ok(())
+    }
+
+    /// Enough machines hold what was acknowledged.
+    fn is_held(
+        &self,
+        work: &Work,
+        document: &Value,
+        (began, now): (Time, Time),
+        machines: &[Machine],
+    ) -> Result<(), Broken> {
         let (Some(link), Some(version), Some(epoch)) = (
             document["documentSelfLink"].as_str(),
             document["documentVersion"].as_u64(),
             document["documentEpoch"].as_u64(),
         ) else {
-            let what = format!("{work}: {} {document}", response.status);
+            let what = format!("{work}: {document}");
             return Err(Broken::new("a write is answered with the document", what));
         };
         let term = Term(epoch);
@@ -282,6 +298,10 @@ impl Referee {
             Work::Rights(work) => self
                 .rights_told(client, (work, doing.change), (began, at), response.status, &body)?
                 .ok_or_else(unexpected),
+            Work::Batch(adding) => {
+                let adding = adding.clone();
+                self.batch_told(&adding, doubts(doing), response)?.ok_or_else(unexpected)
+            }
             // It has ended already.
             Work::Cancel { .. } | Work::Reroute { .. } if response.status == 400 => {
                 Ok(Verdict::Done)
@@ -618,6 +638,7 @@ impl Referee {
                 self.note(link.clone(), Call { operation, began, ended: None });
             }
             Work::Add { entry, .. } => self.once.unknown(entry),
+            Work::Batch(adding) => self.batch_given_up(adding),
             Work::Make(making) => {
                 self.made.entry(making.link()).or_insert(false);
             }
@@ -673,7 +694,8 @@ impl Referee {
             self.check_job(job)?;
         }
         self.reader.conclude(&self.documents, &self.versions)?;
-        let tallies = tally_links();
+        self.check_pair()?;
+        let tallies = [tally_links(), pair_links()].concat();
         let shown = tallies.iter().filter_map(|link| self.shown.get(link));
         let entries = shown.filter_map(|tally| tally["entries"].as_array()).flatten();
         self.once.check(entries.map(|entry| entry.as_str().unwrap_or("(no text)")))

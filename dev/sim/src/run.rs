@@ -1,6 +1,7 @@
 //! A run from beginning to end: load and faults, then quiet, then the last questions.
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
+use crate::batches::{has_batches, pair_links};
 use crate::checkers::Broken;
 use crate::jobs::Job;
 use crate::paths::Paths;
@@ -217,7 +218,8 @@ impl World {
             let machine = self.rng.index(self.machines.len());
             self.workload.add_to_audit(machine, Work::End { link: job.link() });
         }
-        for link in jobs.iter().flat_map(Job::traces).chain(tally_links()) {
+        let pairs = if has_batches(&self.settings) { pair_links() } else { Vec::new() };
+        for link in jobs.iter().flat_map(Job::traces).chain(tally_links()).chain(pairs) {
             let machine = self.rng.index(self.machines.len());
             self.workload.add_to_audit(machine, Work::Show { link });
         }

@@ -157,7 +157,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 48] = [
+pub const SCENARIOS: [(&str, &[Fault]); 49] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),
@@ -207,6 +207,11 @@ pub const SCENARIOS: [(&str, &[Fault]); 48] = [
     ("altered", &[Fault::Alter, Fault::Reset, Fault::Slow, Fault::Stall]),
     // Tasks wait for long before their steps, and are told meanwhile to take other ones.
     ("fences", &[Fault::Stall, Fault::Isolate, Fault::Kill, Fault::Reset]),
+    // Entries are added to several tallies at once.
+    (
+        "batches",
+        &[Fault::Kill, Fault::KillTwo, Fault::KillBeforeSync, Fault::Isolate, Fault::LostAnswer],
+    ),
     // Everybody must log in, and who may do what changes all the time.
     (
         "rights",
@@ -425,6 +430,7 @@ impl Settings {
             "altered" => Self { pause: 400 * MILLISECOND, clients: 3, ..self },
             "mortals" | "mortals-clock" | "hours" => Self { tasks: 0, ..self },
             "rights" => Self { tasks: 0, partitions: 4, clients: 8, busy: 30 * SECOND, ..self },
+            "batches" => Self { tasks: 0, partitions: 4, clients: 6, busy: 20 * SECOND, ..self },
             "services" | "services-net" => {
                 Self { tasks: 0, partitions: 4, busy: 30 * SECOND, clients: 8, ..self }
             }

@@ -7,6 +7,7 @@ use protocol::{BodyType, Method, Request, links};
 use serde_json::{Value, json};
 
 use crate::agenda::{MILLISECOND, Time};
+use crate::batches::Adding;
 use crate::checkers::document::{Asked, Change, Fields, Told};
 use crate::jobs::Making;
 use crate::machine::WALL_AT_START;
@@ -58,6 +59,8 @@ pub(crate) enum Work {
     },
     /// An operator's change of the membership quorum.
     Quorum(usize),
+    /// Entries in several tallies at once.
+    Batch(Adding),
     /// One more entry in a tally.
     Add {
         tally: String,
@@ -142,6 +145,7 @@ impl Work {
         match self {
             Self::Document { asked, .. } => *asked != Asked::Read,
             Self::Quorum(_)
+            | Self::Batch(_)
             | Self::Add { .. }
             | Self::Make(_)
             | Self::Purge { .. }
@@ -223,6 +227,10 @@ impl Work {
             (Habit::Mortals, _) if client.rng.chance(300) => None,
             (Habit::Mortals, Some(link)) => Some(Self::ReadMortal { link }),
             (Habit::Mortals, None) => Some(Self::make_mortal(client, now)),
+            (Habit::Batches, _) if client.rng.chance(600) => {
+                let token = format!("c{}-{}", client.number, client.made);
+                Some(Self::Batch(Adding::choose(token, &mut client.rng)))
+            }
             (Habit::Repeats, _) if client.rng.chance(300) && !client.added.is_empty() => {
                 Some(Self::Repeat(client.rng.pick(&client.added).clone()))
             }
@@ -351,6 +359,7 @@ impl Work {
             }
             Self::Available => Request::new(Method::Get, format!("{EXAMPLES}/available")),
             Self::Rights(work) => work.request(),
+            Self::Batch(adding) => adding.request(),
         }
     }
 }
@@ -472,6 +481,7 @@ impl fmt::Display for Work {
             Self::Show { link } => write!(f, "show {link}"),
             Self::Available => write!(f, "available"),
             Self::Rights(work) => write!(f, "{work}"),
+            Self::Batch(adding) => write!(f, "{adding}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use protocol::{Principal, Request, Response};
 use serde_json::Value;
 
 use crate::agenda::{MILLISECOND, SECOND, Time};
+use crate::batches::pair_makings;
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
 use crate::jobs::{Job, Making};
@@ -63,6 +64,8 @@ pub(crate) enum Habit {
     Repeats,
     /// They tell tasks to go another way.
     Reroutes,
+    /// They add to several tallies at once.
+    Batches,
     /// They change who may do what, and put it to the test.
     Rights,
 }
@@ -73,6 +76,7 @@ impl Habit {
             "mortals" | "mortals-clock" => Self::Mortals,
             "hours" => Self::Repeats,
             "fences" => Self::Reroutes,
+            "batches" => Self::Batches,
             "rights" => Self::Rights,
             _ => Self::Usual,
         }
@@ -151,7 +155,13 @@ pub(crate) struct Workload {
 fn first(settings: &Settings) -> Vec<Making> {
     let users = if settings.demands_login() { RightsWork::makings() } else { Vec::new() };
     let of_tallies = has_copies(settings).then(definition);
-    of_tallies.into_iter().chain(tally_makings()).chain([kind_making()]).chain(users).collect()
+    of_tallies
+        .into_iter()
+        .chain(tally_makings())
+        .chain(pair_makings(settings))
+        .chain([kind_making()])
+        .chain(users)
+        .collect()
 }
 
 impl Workload {

@@ -80,6 +80,7 @@ seeds! {
     the_rules_hold_when_machines_get_other_addresses: "addresses" 1..4;
     the_rules_hold_when_nodes_are_removed: "removals" 1..4;
     the_rules_hold_when_nodes_are_removed_and_the_network_breaks: "removals-net" 4..7;
+    what_is_written_at_once_is_done_all_or_none: "batches" 1..9;
     what_documents_send_comes_once_when_owners_die: "orders" 1..4;
     what_documents_send_comes_once_when_the_network_breaks: "orders-net" 1..4;
     subscribers_are_told_of_everything: "subscriptions" 1..7;

@@ -75,6 +75,29 @@ class Documents(OneCluster):
         answer = self.client.request("GET", link)
         self.assertEqual(self.client.get(link).etag, answer.etag)
 
+    def test_many_writes_are_one_request(self) -> None:
+        def post(name: str) -> dict:
+            body = {"documentSelfLink": name, "name": name}
+            return {"method": "POST", "path": "/core/examples", "body": body}
+
+        client = self.client
+        requests = [post("{k}/a"), post("{k}/b")]
+        made = client.batch(requests, atomic="all", key="a batch")
+        self.assertEqual((made["outcome"], len(made["requests"])), ("applied", 2))
+        self.assertEqual(client.batch(requests, atomic="all", key="a batch"), made)
+        self.assertEqual(client.get("/core/examples/{k}/a").version, 0)
+        patches = [
+            {"method": "PATCH", "path": "/core/examples/{k}/b", "body": {"name": "c"}},
+            {"method": "PATCH", "path": "/core/examples/{k}/none", "body": {"name": "c"}},
+        ]
+        with self.assertRaises(amrita.Refused) as caught:
+            client.batch(patches)
+        self.assertEqual(caught.exception.outcome, "notApplied")
+        self.assertEqual(client.get("/core/examples/{k}/b").value["name"], "{k}/b")
+        mixed = client.batch(patches[1:] + [post(f"apart-{number}") for number in range(9)])
+        self.assertEqual(mixed["outcome"], "mixed")
+        self.assertEqual(mixed["requests"][0]["error"]["code"], "NOT_FOUND")
+
     def test_the_same_key_is_the_same_write(self) -> None:
         client = self.client
         first = client.create("/core/examples", {"name": "x"}, key="same-key")

@@ -39,6 +39,34 @@ const REFUSED_PAUSE_MILLIS = 50;
  * @property {string | null} [documentation]
  */
 
+/**
+ * One write of a batch.
+ *
+ * @typedef {object} BatchRequest
+ * @property {"POST" | "PUT" | "PATCH" | "DELETE"} method
+ * @property {string} path of the document, or of the factory for a POST
+ * @property {object} [body]
+ * @property {string} [ifMatch] an entity tag, as `etagOf` makes it
+ * @property {string} [ifNoneMatch]
+ * @property {string} [idempotencyKey] of this write alone
+ * @property {"application/json" | "application/merge-patch+json"} [contentType]
+ * @property {string} [pragma]
+ */
+
+/**
+ * @typedef {object} BatchOutcome
+ * @property {number} status
+ * @property {"applied" | "notApplied" | "unknown"} outcome
+ * @property {any} [body] the document
+ * @property {{code: string, message: string}} [error]
+ */
+
+/**
+ * @typedef {object} BatchAnswer
+ * @property {"applied" | "mixed"} outcome `mixed`: see `requests` for what was done
+ * @property {BatchOutcome[]} requests in the order of the writes
+ */
+
 /** Shared by a whole program: it holds connections, and the key of each write. */
 export class Client {
   #cluster;
@@ -88,6 +116,20 @@ export class Client {
    */
   kind(link, options = {}) {
     return new Kind(this.#cluster, link, options);
+  }
+
+  /**
+   * Makes many writes in one request; those of one partition all or none (documents with one key in
+   * braces, as `/app/orders/{42}/a`, lie in one). When none was done, an error is thrown. With the
+   * same `key` it can be called again, and what was done is not done twice.
+   *
+   * @param {BatchRequest[]} requests
+   * @param {import("./cluster.js").RequestOptions & {atomic?: "partition" | "all"}} [options]
+   * @returns {Promise<BatchAnswer>}
+   */
+  async batch(requests, { atomic = "partition", ...options } = {}) {
+    const body = { requests, atomic };
+    return (await this.#cluster.send("POST", "/core/batch", body, options)).body;
   }
 
   /**

@@ -24,6 +24,9 @@ export { Task } from "./tasks.js";
 /** @typedef {import("./cluster.js").ClientOptions} ClientOptions */
 /** @typedef {import("./cluster.js").RequestOptions} RequestOptions */
 /** @typedef {import("./client.js").KindDefinition} KindDefinition */
+/** @typedef {import("./client.js").BatchRequest} BatchRequest */
+/** @typedef {import("./client.js").BatchOutcome} BatchOutcome */
+/** @typedef {import("./client.js").BatchAnswer} BatchAnswer */
 /** @typedef {import("./documents.js").DocumentFields} DocumentFields */
 /** @typedef {import("./errors.js").Outcome} Outcome */
 /**

@@ -52,6 +52,27 @@ after(async () => {
   await nodes?.stop();
 });
 
+test("many writes are one request, and those of one partition are done all or none", async () => {
+  const post = (/** @type {string} */ name) => ({
+    method: /** @type {"POST"} */ ("POST"),
+    path: "/app/seats",
+    body: { row: "B", documentSelfLink: name },
+  });
+  const requests = [post("{42}/a"), post("{42}/b")];
+  const made = await client.batch(requests, { atomic: "all", key: "a batch" });
+  assert.deepEqual([made.outcome, made.requests.length], ["applied", 2]);
+  const again = await client.batch(requests, { atomic: "all", key: "a batch" });
+  assert.deepEqual(again, made, "it is done once");
+  const first = made.requests[0].body;
+  assert.equal((await seats.get(first.documentSelfLink)).row, "B");
+  const changed = client.batch([
+    { method: "PATCH", path: "/app/seats/{42}/b", body: { price: 1 } },
+    { method: "PATCH", path: "/app/seats/{42}/a", body: { price: 1 }, ifMatch: '"1.9.9"' },
+  ]);
+  await assert.rejects(changed, { status: 412, outcome: "notApplied" });
+  assert.equal((await seats.get("/app/seats/{42}/b")).price, 10);
+});
+
 test("a document is made, read, changed, replaced and deleted", async () => {
   const made = await seats.create({ row: "A", price: 12.5 }, { name: "one" });
   assert.equal(made.documentSelfLink, "/app/seats/one");

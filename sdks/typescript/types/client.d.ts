@@ -17,6 +17,31 @@
  * @property {string[] | null} [actions] names of what it does beside that
  * @property {string | null} [documentation]
  */
+/**
+ * One write of a batch.
+ *
+ * @typedef {object} BatchRequest
+ * @property {"POST" | "PUT" | "PATCH" | "DELETE"} method
+ * @property {string} path of the document, or of the factory for a POST
+ * @property {object} [body]
+ * @property {string} [ifMatch] an entity tag, as `etagOf` makes it
+ * @property {string} [ifNoneMatch]
+ * @property {string} [idempotencyKey] of this write alone
+ * @property {"application/json" | "application/merge-patch+json"} [contentType]
+ * @property {string} [pragma]
+ */
+/**
+ * @typedef {object} BatchOutcome
+ * @property {number} status
+ * @property {"applied" | "notApplied" | "unknown"} outcome
+ * @property {any} [body] the document
+ * @property {{code: string, message: string}} [error]
+ */
+/**
+ * @typedef {object} BatchAnswer
+ * @property {"applied" | "mixed"} outcome `mixed`: see `requests` for what was done
+ * @property {BatchOutcome[]} requests in the order of the writes
+ */
 /** Shared by a whole program: it holds connections, and the key of each write. */
 export class Client {
     /**
@@ -53,6 +78,18 @@ export class Client {
     kind<T extends object>(link: string, options?: {
         bigints?: Iterable<string>;
     }): Kind<T>;
+    /**
+     * Makes many writes in one request; those of one partition all or none (documents with one key in
+     * braces, as `/app/orders/{42}/a`, lie in one). When none was done, an error is thrown. With the
+     * same `key` it can be called again, and what was done is not done twice.
+     *
+     * @param {BatchRequest[]} requests
+     * @param {import("./cluster.js").RequestOptions & {atomic?: "partition" | "all"}} [options]
+     * @returns {Promise<BatchAnswer>}
+     */
+    batch(requests: BatchRequest[], { atomic, ...options }?: import("./cluster.js").RequestOptions & {
+        atomic?: "partition" | "all";
+    }): Promise<BatchAnswer>;
     /**
      * The documents that a query finds, of all kinds; pages are asked for as they are wanted.
      *
@@ -231,6 +268,50 @@ export type KindDefinition = {
      */
     actions?: string[] | null | undefined;
     documentation?: string | null | undefined;
+};
+/**
+ * One write of a batch.
+ */
+export type BatchRequest = {
+    method: "POST" | "PUT" | "PATCH" | "DELETE";
+    /**
+     * of the document, or of the factory for a POST
+     */
+    path: string;
+    body?: object | undefined;
+    /**
+     * an entity tag, as `etagOf` makes it
+     */
+    ifMatch?: string | undefined;
+    ifNoneMatch?: string | undefined;
+    /**
+     * of this write alone
+     */
+    idempotencyKey?: string | undefined;
+    contentType?: "application/merge-patch+json" | "application/json" | undefined;
+    pragma?: string | undefined;
+};
+export type BatchOutcome = {
+    status: number;
+    outcome: "applied" | "notApplied" | "unknown";
+    /**
+     * the document
+     */
+    body?: any;
+    error?: {
+        code: string;
+        message: string;
+    } | undefined;
+};
+export type BatchAnswer = {
+    /**
+     * `mixed`: see `requests` for what was done
+     */
+    outcome: "applied" | "mixed";
+    /**
+     * in the order of the writes
+     */
+    requests: BatchOutcome[];
 };
 import { Kind } from "./documents.js";
 import { Changes } from "./changes.js";

@@ -11,6 +11,7 @@ mod at_rest;
 mod backups;
 mod bad_days;
 mod bad_input;
+mod batches;
 mod bridge;
 mod changes;
 mod cluster;

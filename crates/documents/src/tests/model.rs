@@ -11,9 +11,9 @@ use protocol::query::{
 use protocol::{Document, GroupId, Moment, Term};
 use serde_json::{Number, Value};
 
-use crate::{Command, RequestKey, Write};
+use crate::{Batch, Command, RequestKey, Write};
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Model {
     /// The retained versions of each document, the oldest first.
     pub(crate) documents: BTreeMap<String, Vec<Document>>,
@@ -64,8 +64,22 @@ impl Model {
                 }
                 true
             }
+            Command::Batch(batch) => self.write_all(term, batch),
             Command::Noop | Command::Remember(_) | Command::Confirm(_) | Command::Note(..) => true,
         }
+    }
+
+    /// All or none: on a copy that is thrown away if one of them is refused.
+    fn write_all(&mut self, term: Term, batch: &Batch) -> bool {
+        let links: BTreeSet<&String> = batch.writes.iter().map(|it| &it.document.link).collect();
+        let mut copy = self.clone();
+        let is_done = batch.head.epoch == term
+            && links.len() == batch.writes.len()
+            && batch.writes.iter().all(|write| copy.write(term, write));
+        if is_done {
+            *self = copy;
+        }
+        is_done
     }
 
     fn write(&mut self, term: Term, write: &Write) -> bool {

@@ -495,10 +495,14 @@ fn child_link(
             return Err(Problem::new(Code::BadLink, text));
         }
     };
-    if name.contains('/') || links::UTILITIES.contains(&name.as_str()) {
+    let last = match name.split_once('/') {
+        Some((key, last)) if links::is_key(key) => last,
+        _ => &name,
+    };
+    if last.contains('/') || links::UTILITIES.contains(&last) {
         let text = format!(
-            "documentSelfLink '{name}' must be one name without '/', under {factory}, and none of \
-             {}",
+            "documentSelfLink '{name}' must be one name without '/', under {factory}, with a \
+             partition key before it or not ({{KEY}}/NAME), and none of {}",
             links::UTILITIES.join(", ")
         );
         return Err(Problem::new(Code::BadLink, text));

@@ -3,6 +3,7 @@
 
 pub(crate) mod ambrosia;
 pub(crate) mod backups;
+pub(crate) mod batch;
 pub(crate) mod broadcast;
 mod built_in;
 mod documents;
@@ -27,6 +28,8 @@ mod surface;
 #[cfg(test)]
 mod tables;
 #[cfg(test)]
+mod tables_batch;
+#[cfg(test)]
 mod tables_explain;
 #[cfg(test)]
 mod tables_forwarding;
@@ -45,7 +48,7 @@ mod who;
 pub(crate) mod world;
 
 use protocol::node_group as paths;
-use protocol::{Code, Method, Outcome, Problem, Request};
+use protocol::{BATCH_LINK, Code, Method, Outcome, Problem, Request};
 
 use crate::pages::PAGE_LINK;
 use crate::view::View;
@@ -106,6 +109,9 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
     }
     if request.path == sql::LINK {
         return sql::plan(&request, view);
+    }
+    if request.path == BATCH_LINK {
+        return batch::plan(request, fresh, view);
     }
     if request.path == watch::LINK {
         return watch::all(&request, view);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use access::Needs;
-use protocol::{Method, Response};
+use protocol::{BATCH_LINK, BATCH_REQUESTS_MAX, Method, Response};
 use serde_json::{Map, Value, json};
 use services::{Catalogue, Field, FieldType, ServiceOption, Spec};
 
@@ -221,6 +221,7 @@ fn body(path: &str, verb: &Verb, spec: Option<&Spec>) -> Option<Value> {
         (Some(spec), Method::Post | Method::Put) if is_document(path, verb, spec) => {
             reference(spec)
         }
+        _ if path == BATCH_LINK => json!({ "$ref": "#/components/schemas/Batch" }),
         _ => object.clone(),
     };
     let mut content = json_content(&schema);
@@ -228,7 +229,8 @@ fn body(path: &str, verb: &Verb, spec: Option<&Spec>) -> Option<Value> {
         content["application/merge-patch+json"] = json!({ "schema": object });
     }
     // An action without anything to say may leave it out.
-    let is_required = spec.is_some_and(|spec| is_document(path, verb, spec));
+    let of_document = spec.is_some_and(|spec| is_document(path, verb, spec));
+    let is_required = of_document || path == BATCH_LINK;
     Some(json!({ "required": is_required, "content": content }))
 }
 
@@ -337,6 +339,39 @@ fn without_read_only(schema: &mut Value) {
     }
 }
 
+/// The body of a batch.
+fn schema_of_batch() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "required": ["requests"],
+        "properties": {
+            "requests": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": BATCH_REQUESTS_MAX,
+                "items": {
+                    "type": "object",
+                    "required": ["method", "path"],
+                    "properties": {
+                        "method": { "enum": ["POST", "PUT", "PATCH", "DELETE"] },
+                        "path": text,
+                        "body": { "type": "object" },
+                        "ifMatch": text,
+                        "ifNoneMatch": text,
+                        "idempotencyKey": text,
+                        "contentType": {
+                            "enum": ["application/json", "application/merge-patch+json"],
+                        },
+                        "pragma": text,
+                    },
+                },
+            },
+            "atomic": { "enum": ["partition", "all"] },
+        },
+    })
+}
+
 fn common_schemas() -> Map<String, Value> {
     let text = json!({ "type": "string" });
     let number = json!({ "type": "integer" });
@@ -354,6 +389,7 @@ fn common_schemas() -> Map<String, Value> {
                 },
             },
         },
+        "Batch": schema_of_batch(),
         "Document": {
             "type": "object",
             "properties": {

@@ -7,6 +7,7 @@ use protocol::{Code, GroupId, Problem, Request, Response, json, links};
 use serde_json::Value;
 use services::Catalogue;
 
+use super::batch::Batch;
 use super::broadcast::Receivers;
 use super::explained::OfCluster;
 use super::recordings::Page;
@@ -38,6 +39,8 @@ pub(crate) enum Plan {
         token: String,
         wish: query::PageWish,
     },
+    /// Write several documents, those of a partition together.
+    Batch(Box<Batch>),
     /// Ask all partitions for the statistics of a factory, and add them up.
     Stats(Request),
     /// Ask the owners of instances what those wait for, and say why the cluster does not go on.

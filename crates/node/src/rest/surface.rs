@@ -131,6 +131,14 @@ static CHANGES: Resource = Resource {
     }],
 };
 
+static BATCH: Resource = Resource {
+    path: protocol::BATCH_LINK,
+    verbs: &[Verb {
+        headers: &[Header::Quorum, Header::Key],
+        ..post("writes many documents, those of a partition all or none", Needs::Document)
+    }],
+};
+
 static QUERY_TASKS: Resource = Resource {
     path: "/core/query-tasks",
     verbs: &[
@@ -481,7 +489,7 @@ static OPENAPI: Resource = Resource {
 };
 
 /// All of them, in the order of the reference.
-pub static SURFACE: [&Resource; 46] = [
+pub static SURFACE: [&Resource; 47] = [
     &ROOT,
     &FACTORY,
     &DOCUMENT,
@@ -500,6 +508,7 @@ pub static SURFACE: [&Resource; 46] = [
     &ODATA,
     &DOCUMENT_INDEX,
     &CHANGES,
+    &BATCH,
     &NODE_GROUPS,
     &NODE_GROUP,
     &NODE,
@@ -552,6 +561,7 @@ impl Resource {
             protocol::query::ODATA_LINK => Some(&ODATA),
             protocol::query::INDEX_LINK => Some(&DOCUMENT_INDEX),
             super::watch::LINK => Some(&CHANGES),
+            protocol::BATCH_LINK => Some(&BATCH),
             "/livez" | "/readyz" => Some(&HEALTH),
             "/metrics" => Some(&METRICS),
             OPENAPI_LINK => Some(&OPENAPI),
@@ -651,6 +661,11 @@ impl Resource {
             Method::Patch => !no_patch,
             _ => true,
         })
+    }
+
+    /// Whether documents are written here and nothing else: a factory, or a document of one.
+    pub(super) fn is_of_documents(&'static self) -> bool {
+        [&FACTORY, &DOCUMENT].contains(&self)
     }
 
     /// A merge patch is a way to change a document; elsewhere its nulls would be passed over.

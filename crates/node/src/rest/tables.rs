@@ -36,6 +36,10 @@ pub(super) fn shown(plan: &Plan) -> String {
         Plan::Counted(specification, form) => {
             format!("count, then query limit={:?} {}", specification.result_limit, shape(form))
         }
+        Plan::Batch(batch) => {
+            let parts = batch.atoms.iter().map(|part| format!("{:?}", part.places));
+            format!("batch of {}: {}", batch.count, parts.collect::<Vec<_>>().join(" "))
+        }
         Plan::Page { token, wish } => format!("page {token} expand={}", wish.expand),
         Plan::Stats(request) => format!("stats {}", request.path),
         Plan::Available => "available".into(),

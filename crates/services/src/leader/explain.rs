@@ -258,6 +258,10 @@ fn in_line(line: &Line, now: u64) -> Vec<Finding> {
         };
         findings.push(finding.for_micros(Some(ran)));
     }
+    if line.held_by.is_some() {
+        let text = "a batch that changes this document runs the handlers of its documents";
+        findings.push(Finding::passing(WaitsFor::Handler, text));
+    }
     if let Some(first) = line.flights.front() {
         let text = format!("{} writes are on their way to a quorum's disks", line.flights.len());
         let lasted = now.saturating_sub(first.since_micros);

@@ -15,6 +15,8 @@ use crate::invocation::{Invocation, NewVersion, Work};
 pub(super) struct Line {
     pub(super) waiting: VecDeque<Item>,
     pub(super) running: Option<Running>,
+    /// The batch whose handlers run. Nothing else runs meanwhile.
+    pub(super) held_by: Option<u64>,
     pub(super) flights: VecDeque<Flight>,
 }
 
@@ -27,6 +29,8 @@ pub(super) struct Item {
 pub(super) enum Who {
     Client(Asked),
     Step(Step),
+    /// One of the documents of a batch.
+    Batch(u64),
 }
 
 pub(super) struct Running {
@@ -72,15 +76,22 @@ impl Item {
         Self { who: Who::Step(step), runs: 0 }
     }
 
-    pub(super) fn is_post(&self) -> bool {
-        matches!(&self.who, Who::Client(client) if client.request.method == Method::Post)
+    pub(super) fn batch(id: u64) -> Self {
+        Self { who: Who::Batch(id), runs: 0 }
+    }
+
+    pub(super) fn method(&self) -> Option<Method> {
+        match &self.who {
+            Who::Client(client) => Some(client.request.method),
+            Who::Step(_) | Who::Batch(_) => None,
+        }
     }
 
     /// Of an instance, if it is a write of one.
     pub(super) fn numbered(&self) -> Option<&Numbered> {
         match &self.who {
             Who::Client(client) => client.request.numbered(),
-            Who::Step(_) => None,
+            Who::Step(_) | Who::Batch(_) => None,
         }
     }
 
@@ -88,13 +99,22 @@ impl Item {
         match &self.who {
             Who::Client(client) => Work::Update(Arc::clone(&client.request)),
             Who::Step(step) => Work::Step(step.clone()),
+            Who::Batch(_) => unreachable!("a batch is run by itself"),
         }
     }
 }
 
 impl Line {
     pub(super) fn len(&self) -> usize {
-        self.waiting.len() + self.flights.len() + usize::from(self.running.is_some())
+        let held = usize::from(self.held_by.is_some());
+        self.waiting.len() + self.flights.len() + usize::from(self.running.is_some()) + held
+    }
+
+    /// Whether a batch is the first, and nothing of the document is on its way.
+    pub(super) fn is_ready_for(&self, id: u64) -> bool {
+        let is_free = self.running.is_none() && self.held_by.is_none() && self.flights.is_empty();
+        is_free
+            && matches!(self.waiting.front(), Some(Item { who: Who::Batch(it), .. }) if *it == id)
     }
 
     pub(super) fn is_idle(&self) -> bool {

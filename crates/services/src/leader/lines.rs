@@ -25,7 +25,7 @@ use super::runners::{Admission, TRIES_TOLD, Why};
 use super::state::{PartitionLeader, outdated};
 use crate::handlers::Step;
 use crate::instance_write::answer_to;
-use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict};
+use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict, Work};
 use crate::invoker::Ran;
 use crate::io::PartitionAction;
 use crate::outside::Said;
@@ -33,7 +33,7 @@ use crate::outside::Said;
 /// How many versions of one document may be in flight.
 const AHEAD_MAX: usize = 64;
 /// How often a write is run again because its proposal came back fenced.
-const RUNS_MAX: u8 = 4;
+pub(super) const RUNS_MAX: u8 = 4;
 
 impl PartitionLeader {
     pub(super) fn enqueue(
@@ -80,6 +80,7 @@ impl PartitionLeader {
                     continue;
                 }
                 Who::Step(_) => false,
+                Who::Batch(_) => unreachable!("a batch stays in its lines until it holds them"),
             };
             let line = self.lines.entry(link.to_owned()).or_default();
             if !is_write_ahead && !line.flights.is_empty() {
@@ -100,7 +101,13 @@ impl PartitionLeader {
 
     fn next_item(&mut self, link: &str) -> Option<Item> {
         let line = self.lines.get_mut(link)?;
-        if line.running.is_some() || line.flights.len() >= AHEAD_MAX {
+        let is_busy = line.running.is_some() || line.held_by.is_some();
+        if is_busy || line.flights.len() >= AHEAD_MAX {
+            return None;
+        }
+        if let Some(Item { who: Who::Batch(id), .. }) = line.waiting.front() {
+            let id = *id;
+            self.begin_if_ready(id);
             return None;
         }
         line.waiting.pop_front()
@@ -114,54 +121,34 @@ impl PartitionLeader {
         link: &str,
         item: Item,
     ) -> Result<Option<Invoked>, StoreError> {
-        let number = self.next_number();
-        let mut current = match self.lines.get(link).and_then(Line::head) {
+        let latest = match self.lines.get(link).and_then(Line::head) {
             Some(ahead) => ahead,
             None => cx.latest(link)?,
         };
-        // What has expired and is still there is purged before a new life begins, which must not go
-        // on with the old history. Others may have expired before it, and many: it goes by itself.
-        if item.is_post()
-            && let Some(expired) = current.take_if(|it| it.is_expired(cx.now().wall))
-        {
-            self.propose_purge(cx, &expired);
-            if item.runs > 0 {
-                // There is more of its history than a purge may remove.
-                self.propose_expiration(cx);
-            }
-        }
+        let current = match item.method() {
+            Some(method) => self.current_for(cx, latest, (method, item.runs)),
+            None => latest,
+        };
         let permitted = match &item.who {
             Who::Client(asked) => cx.permit_write(&asked.request, current.as_deref()),
-            Who::Step(_) => Ok(()),
+            Who::Step(_) | Who::Batch(_) => Ok(()),
         };
         let work = match &item.who {
             Who::Client(asked) => revert::resolved(cx, &asked.request, current.as_deref())?,
-            Who::Step(_) => Ok(None),
+            Who::Step(_) | Who::Batch(_) => Ok(None),
         };
         let (permitted, work) = match (permitted, work) {
             (Err(problem), _) | (Ok(()), Err(problem)) => (Err(problem), item.work()),
             (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| item.work())),
         };
-        let handlers = cx.handlers();
         let user_made = match &item.who {
             Who::Client(asked) => cx.made_of(&asked.request.principal),
-            Who::Step(_) => None,
+            Who::Step(_) | Who::Batch(_) => None,
         };
-        let invocation = Invocation {
-            partition: self.duty.partition,
-            epoch: self.duty.epoch,
-            opening: self.duty.opening,
-            number,
-            link: link.to_owned(),
-            node_id: Arc::clone(&handlers.node_id),
-            now: self.time_of_write(cx, current.as_deref()),
-            current: current.clone(),
-            is_resent: matches!(&item.who, Who::Client(asked) if asked.known.is_resent),
-            work,
-            user_made,
-            said: None,
-        };
-        let version = current.map(|current| current.version);
+        let is_resent = matches!(&item.who, Who::Client(asked) if asked.known.is_resent);
+        let version = current.as_ref().map(|current| current.version);
+        let invocation = self.invocation(cx, link, current, (work, is_resent, user_made));
+        let number = invocation.number;
         let line = self.lines.entry(link.to_owned()).or_default();
         let since_micros = cx.now().steady_micros;
         let asked = None;
@@ -170,6 +157,51 @@ impl PartitionLeader {
             return Ok(Some(invocation.refused(problem)));
         }
         Ok(self.run_handler(cx, invocation))
+    }
+
+    /// The version that a client's write sees, if there is a live one.
+    ///
+    /// What has expired and is still there is purged before a new life begins, which must not go on
+    /// with the old history. Others may have expired before it, and many: it goes by itself.
+    pub(super) fn current_for(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        mut latest: Option<Arc<Document>>,
+        (method, runs): (Method, u8),
+    ) -> Option<Arc<Document>> {
+        if method == Method::Post
+            && let Some(expired) = latest.take_if(|it| it.is_expired(cx.now().wall))
+        {
+            self.propose_purge(cx, &expired);
+            if runs > 0 {
+                // There is more of its history than a purge may remove.
+                self.propose_expiration(cx);
+            }
+        }
+        latest
+    }
+
+    pub(super) fn invocation(
+        &mut self,
+        cx: &StepContext<'_, '_>,
+        link: &str,
+        current: Option<Arc<Document>>,
+        (work, is_resent, user_made): (Work, bool, Option<u64>),
+    ) -> Invocation {
+        Invocation {
+            partition: self.duty.partition,
+            epoch: self.duty.epoch,
+            opening: self.duty.opening,
+            number: self.next_number(),
+            link: link.to_owned(),
+            node_id: Arc::clone(&cx.handlers().node_id),
+            now: self.time_of_write(cx, current.as_deref()),
+            current,
+            is_resent,
+            work,
+            user_made,
+            said: None,
+        }
     }
 
     /// `None`: it runs elsewhere, or a program outside is asked first.
@@ -231,10 +263,11 @@ impl PartitionLeader {
         cx: &mut StepContext<'_, '_>,
         invoked: Invoked,
     ) -> Result<(), StoreError> {
-        let Invoked { epoch, opening, number, verdict, link, partition } = invoked;
-        if (epoch, opening) != (self.duty.epoch, self.duty.opening) {
+        if (invoked.epoch, invoked.opening) != (self.duty.epoch, self.duty.opening) {
             return Ok(());
         }
+        let Some(invoked) = self.invoked_for_batch(cx, invoked) else { return Ok(()) };
+        let Invoked { epoch, opening, number, verdict, link, partition } = invoked;
         let running = self.lines.get(&link).and_then(|line| line.running.as_ref());
         // One that was given up is no longer here.
         if running.is_none_or(|running| running.invocation != number) {
@@ -268,6 +301,7 @@ impl PartitionLeader {
                 let item = Item { who: Who::Step(step), runs };
                 self.step_verdict(cx, link, (item, version), verdict)
             }
+            Who::Batch(_) => unreachable!("a batch is run by itself"),
         }
     }
 
@@ -367,7 +401,7 @@ impl PartitionLeader {
             Who::Client(Asked { known, request, .. }) => {
                 (known.key.clone(), request.source(), noted(cx, request, &version))
             }
-            Who::Step(_) => (None, None, None),
+            Who::Step(_) | Who::Batch(_) => (None, None, None),
         };
         let write = Write {
             document: Document::clone(&version.document),
@@ -417,7 +451,10 @@ impl PartitionLeader {
                 }
                 self.task_written(cx, link, *version, (document, position))?;
             }
-            AppliedCommand::Fenced | AppliedCommand::Expired(_) | AppliedCommand::Other => {
+            AppliedCommand::Fenced
+            | AppliedCommand::AllWritten(_)
+            | AppliedCommand::Expired(_)
+            | AppliedCommand::Other => {
                 self.fall_back(cx, link, 0);
                 self.run_again(cx, link, flight.item)?;
             }
@@ -426,7 +463,11 @@ impl PartitionLeader {
     }
 
     /// The document is there now: whoever waits for it is asked again.
-    fn has_come(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
+    pub(super) fn has_come(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+    ) -> Result<(), StoreError> {
         for Waiting { asked, .. } in self.absent.awaited.take(link) {
             if asked.request.method.is_write() {
                 self.enqueue(cx, asked)?;
@@ -455,7 +496,12 @@ impl PartitionLeader {
         self.respond(cx, ticket, &document.link, response, Some(position));
     }
 
-    fn answer_held(&mut self, cx: &mut StepContext<'_, '_>, link: &str, position: Position) {
+    pub(super) fn answer_held(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+        position: Position,
+    ) {
         while let Some(line) = self.lines.get_mut(link)
             && let Some(flight) = line.flights.pop_front()
         {
@@ -473,7 +519,7 @@ impl PartitionLeader {
     }
 
     /// What was built on a write that failed is run again: everything in flight from there on.
-    fn fall_back(&mut self, cx: &StepContext<'_, '_>, link: &str, from: usize) {
+    pub(super) fn fall_back(&mut self, cx: &StepContext<'_, '_>, link: &str, from: usize) {
         let Some(line) = self.lines.get_mut(link) else { return };
         let running = line.running.take();
         let (mut items, mut given_up) = (Vec::new(), Vec::new());
@@ -522,7 +568,7 @@ impl PartitionLeader {
                 self.step_again_later(cx, link, step.clone(), Why::without_effect());
                 return Ok(());
             }
-            Who::Step(_) => {}
+            Who::Step(_) | Who::Batch(_) => {}
         }
         let line = self.lines.entry(link.to_owned()).or_default();
         line.push_first(std::iter::once(item));
@@ -551,6 +597,7 @@ impl PartitionLeader {
         match flight.item.who {
             Who::Client(asked) => self.refuse(cx, asked.ticket, link, problem),
             Who::Step(step) => self.step_again_later(cx, link, step, Why::no_room()),
+            Who::Batch(_) => unreachable!("a batch is refused as a whole"),
         }
         self.pump(cx, link)
     }
@@ -576,7 +623,7 @@ fn noted(cx: &StepContext<'_, '_>, request: &Request, version: &NewVersion) -> O
 }
 
 /// Why a write that came back without effect cannot be run again, if it cannot.
-fn fatal(cx: &StepContext<'_, '_>, request: &Request, is_last: bool) -> Option<Problem> {
+pub(super) fn fatal(cx: &StepContext<'_, '_>, request: &Request, is_last: bool) -> Option<Problem> {
     let fence = |source: &Source| cx.partition().fence(source.partition);
     let source = request.source().filter(|source| source.epoch < fence(source));
     match source {

@@ -3,11 +3,12 @@
 //! Writes of one document run one at a time, in order of arrival ([`lines`]). The leader works
 //! ahead on versions that are not committed yet and answers when they are applied. Reads wait for a
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
-//! their keys ([`repeats`]). Tasks take their steps here too ([`tasks`]). What versions
+//! their keys ([`repeats`]). Several writes are made together by [`batches`]. Tasks take their steps here too ([`tasks`]). What versions
 //! send to instances leaves from here ([`outbox`]), and what instances write comes in ([`inbox`]).
 
 mod asked;
 mod awaited;
+mod batches;
 mod context;
 mod expiry;
 mod explain;
@@ -40,15 +41,16 @@ pub use state::PartitionLeader;
 
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Command};
+use documents::{AppliedCommand, Atom, Command};
 use group::{Context, LeaderInput, Output};
-use protocol::{Code, Outcome, Position, Problem, Request, Source, links};
+use protocol::{BATCH_LINK, Code, Outcome, Position, Problem, Request, Source, links};
 use storage::StoreError;
 
 use crate::invoker::Handlers;
 use crate::io::{PartitionEvent, PartitionQuestion};
 use crate::machine::PartitionMachine;
 use asked::{Asked, Known};
+use batches::knows_all;
 use context::StepContext;
 use proposals::Proposed;
 use query::Query;
@@ -89,7 +91,8 @@ impl PartitionLeader {
             LeaderInput::Refused { proposal } => self.refused(cx, proposal),
             LeaderInput::Confirmed { ticket } => self.confirmed(cx, ticket),
             LeaderInput::Tick => self.tick(cx),
-        }
+        }?;
+        self.settle_batches(cx)
     }
 
     pub(crate) fn happened(
@@ -100,6 +103,15 @@ impl PartitionLeader {
         out: &mut Vec<Output<PartitionMachine>>,
     ) -> Result<(), StoreError> {
         let cx = &mut StepContext { machine, at, out };
+        self.take_event(cx, event)?;
+        self.settle_batches(cx)
+    }
+
+    fn take_event(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        event: PartitionEvent,
+    ) -> Result<(), StoreError> {
         let mine = self.duty.opening;
         match event {
             PartitionEvent::Invoked(invoked) => self.invoked(cx, invoked),
@@ -120,7 +132,10 @@ impl PartitionLeader {
                 searches::found(cx, ticket, found);
                 Ok(())
             }
-            PartitionEvent::GoOn { opening } if opening == mine => self.search_on(cx),
+            PartitionEvent::GoOn { opening } if opening == mine => {
+                self.batches_go_on();
+                self.search_on(cx)
+            }
             PartitionEvent::Said { opening, number, link, said } if opening == mine => {
                 self.program_said(cx, (&link, number), said)
             }
@@ -182,6 +197,9 @@ impl PartitionLeader {
 
     fn rest(&mut self, cx: &mut StepContext<'_, '_>, asked: Asked) -> Result<(), StoreError> {
         let request = &asked.request;
+        if request.path == BATCH_LINK {
+            return self.batch(cx, asked);
+        }
         let (link, utility) = links::split_utility(&request.path);
         let catalogue = &cx.handlers().catalogue;
         let of_factory = if utility.is_some() { catalogue.spec(link) } else { None };
@@ -199,6 +217,14 @@ impl PartitionLeader {
             return Ok(());
         }
         self.write(cx, asked)
+    }
+
+    /// Counts a write of a batch.
+    fn count(&mut self, cx: &StepContext<'_, '_>, request: &Request) {
+        let (link, catalogue) = (request.path.as_str(), &cx.handlers().catalogue);
+        if let Some(spec) = catalogue.spec_of(link) {
+            self.stats.count(&spec.factory, Some(link), count_name(request), cx.now().wall);
+        }
     }
 
     /// There is no service here for a request: it may be on its way.
@@ -226,7 +252,11 @@ impl PartitionLeader {
             let Asked { ticket, request, .. } = &waiting.asked;
             let (link, _) = links::split_utility(&request.path);
             let catalogue = &cx.handlers().catalogue;
-            if catalogue.spec_of(link).is_some() || catalogue.spec(link).is_some() {
+            let is_known = match request.path.as_str() {
+                BATCH_LINK => Atom::decode(&request.body).is_ok_and(|atom| knows_all(cx, &atom)),
+                _ => catalogue.spec_of(link).is_some() || catalogue.spec(link).is_some(),
+            };
+            if is_known {
                 self.rest(cx, waiting.asked)?;
             } else if cx.now().steady_micros < waiting.until_micros {
                 self.absent.undefined.push(waiting);
@@ -243,25 +273,34 @@ impl PartitionLeader {
         Ok(())
     }
 
-    /// A write: is it new, and may it be made?
     fn write(&mut self, cx: &mut StepContext<'_, '_>, asked: Asked) -> Result<(), StoreError> {
+        let asked = self.is_to_be_done(cx, asked)?;
+        asked.map_or(Ok(()), |asked| self.enqueue(cx, asked))
+    }
+
+    /// A write: is it new, and may it be made? It comes back if so; else it is answered.
+    fn is_to_be_done(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        asked: Asked,
+    ) -> Result<Option<Asked>, StoreError> {
         // A repeat first: what a replaced owner has done before it was replaced is done.
         if self.repeat(cx, &asked)? {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(source) = asked.request.source()
             && source.epoch < cx.partition().fence(source.partition)
         {
             self.refuse(cx, asked.ticket, &asked.request.path, outdated(source));
-            return Ok(());
+            return Ok(None);
         }
         if let Some(numbered) = asked.request.numbered()
             && let Some(problem) = self.why_not_taken(cx, numbered)
         {
             self.refuse(cx, asked.ticket, &asked.request.path, problem);
-            return Ok(());
+            return Ok(None);
         }
-        self.enqueue(cx, asked)
+        Ok(Some(asked))
     }
 
     fn fence(
@@ -291,12 +330,13 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         match self.proposals.came_back(proposal) {
             Proposed::GivenUp => assert!(
-                !matches!(effect, AppliedCommand::Written(_)),
+                !matches!(effect, AppliedCommand::Written(_) | AppliedCommand::AllWritten(_)),
                 "proposal {proposal} was given up and is written all the same"
             ),
             Proposed::Write(link) => {
                 return self.write_applied(cx, &link, proposal, (position, effect));
             }
+            Proposed::Batch(id) => return self.batch_applied(cx, id, (position, effect)),
             Proposed::Fence { ticket } if effect == AppliedCommand::Fenced => {
                 let message = "a newer owner of that partition has fenced it";
                 let problem = Problem::new(Code::Fenced, message);
@@ -323,6 +363,10 @@ impl PartitionLeader {
         let problem = Problem::new(Code::Busy, text).with_outcome(Outcome::NotApplied);
         match proposed {
             Proposed::Write(link) => self.write_refused(cx, &link, proposal, problem),
+            Proposed::Batch(id) => {
+                self.batch_not_proposed(cx, id, problem);
+                Ok(())
+            }
             Proposed::Fence { ticket } => {
                 cx.put(Output::Refuse { ticket, problem });
                 Ok(())

@@ -10,6 +10,8 @@ use super::asked::Unchanged;
 pub(super) enum Proposed {
     /// A new version of the document with that link.
     Write(String),
+    /// New versions of the documents of a batch.
+    Batch(u64),
     Fence {
         ticket: u64,
     },

@@ -4,11 +4,12 @@
 
 use documents::Recorded;
 use group::key_reused;
-use protocol::{Method, Request, RequestKey, Response};
+use protocol::{BATCH_LINK, Method, Request, RequestKey, Response};
 use serde_json::json;
 use storage::StoreError;
 
 use super::asked::{Asked, Known};
+use super::batches::recorded_batch;
 use super::context::StepContext;
 use super::state::PartitionLeader;
 use crate::task::TaskInfo;
@@ -72,12 +73,15 @@ impl PartitionLeader {
 }
 
 /// The answer that was given, as far as it is still known.
-fn recorded_response(
+pub(super) fn recorded_response(
     cx: &StepContext<'_, '_>,
     request: &Request,
     recorded: &Recorded,
 ) -> Result<Response, StoreError> {
     let Recorded { link, version, status, response, written, .. } = recorded;
+    if let Some(outcomes) = response.as_ref().filter(|_| request.path == BATCH_LINK) {
+        return recorded_batch(cx, request, outcomes);
+    }
     if let Some(body) = response {
         return Ok(Response::bytes(*status, body.clone()));
     }
@@ -94,6 +98,7 @@ fn recorded_response(
 }
 
 pub(super) fn with_location(response: Response, request: &Request, link: &str) -> Response {
-    let made = request.method == Method::Post && response.is_success();
+    let is_one = request.path != BATCH_LINK;
+    let made = request.method == Method::Post && response.is_success() && is_one;
     Response { location: made.then(|| link.to_owned()), ..response }
 }

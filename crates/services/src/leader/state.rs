@@ -9,6 +9,7 @@ use protocol::{
 };
 
 use super::awaited::Awaited;
+use super::batches::Batches;
 use super::context::StepContext;
 use super::flows::Flows;
 use super::line::Line;
@@ -38,6 +39,7 @@ pub struct PartitionLeader {
     /// The last number given to an invocation, a proposal or a call.
     number: u64,
     pub(super) lines: BTreeMap<String, Line>,
+    pub(super) batches: Batches,
     pub(super) proposals: Proposals,
     /// What waits for a quorum's word, by ticket.
     pub(super) questions: BTreeMap<u64, Question>,
@@ -92,6 +94,7 @@ impl PartitionLeader {
             duty: Duty { partition, epoch, opening, limits },
             number: 0,
             lines: BTreeMap::new(),
+            batches: Batches::default(),
             proposals: Proposals::default(),
             questions: BTreeMap::new(),
             searches: Searches::default(),

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a script that cannot be played fails the test")]
 
+mod batches;
 mod histories;
 mod inbox;
 mod owner;

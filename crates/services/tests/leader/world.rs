@@ -22,6 +22,7 @@ use services::{
     PartitionQuestion, QuickInvoker, Said as Heard, ToInstance, WantedSearch,
 };
 
+use crate::batches::outcomes;
 use crate::inbox::Write as InstanceWrite;
 use crate::owner::{Owner, Said};
 
@@ -87,6 +88,7 @@ impl World {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "ask" => self.ask(rest),
+            "batch" => self.batch(rest),
             "flood" => self.flood(rest),
             "query" => self.query(rest, Effort::Step),
             "search" => self.query(rest, Effort::Long),
@@ -678,7 +680,7 @@ impl World {
 }
 
 /// Options stand before the body, which begins with a brace or a bracket.
-fn split_body(text: &str) -> (&str, &str) {
+pub(crate) fn split_body(text: &str) -> (&str, &str) {
     if text.starts_with(['{', '[']) {
         return ("", text);
     }
@@ -688,19 +690,19 @@ fn split_body(text: &str) -> (&str, &str) {
     }
 }
 
-fn method(word: &str) -> Method {
+pub(crate) fn method(word: &str) -> Method {
     let all =
         [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options];
     all.into_iter().find(|method| method.name() == word).expect(word)
 }
 
 /// `k/7`: the key and the digest.
-fn user_key(text: &str) -> RequestKey {
+pub(crate) fn user_key(text: &str) -> RequestKey {
     let (key, digest) = text.split_once('/').unwrap();
     RequestKey::User { key: key.to_owned(), digest: digest.parse().unwrap() }
 }
 
-fn auto_key(text: &str) -> RequestKey {
+pub(crate) fn auto_key(text: &str) -> RequestKey {
     let number = text.parse().unwrap();
     RequestKey::Auto { edge: ReplicaId(9), boot: 1, number, minute: 16 }
 }
@@ -750,14 +752,19 @@ fn show_page(page: &query::Page) -> String {
 }
 
 /// Documents and errors in short, anything else as it is. Numbers are shown as they are written.
-fn show_json(text: &[u8]) -> String {
+pub(crate) fn show_json(text: &[u8]) -> String {
     let body: Value = serde_json::from_slice(text).unwrap_or_default();
     if body.is_null() {
         return "(empty)".into();
     }
+    if let Some(outcomes) = outcomes(&body) {
+        return outcomes;
+    }
     if let Some(code) = body["code"].as_str() {
+        let request = body["request"].as_u64().map(|it| format!("request {it}: "));
         let outcome = body["outcome"].as_str().unwrap_or("no write");
-        return format!("{code} [{outcome}] {}", body["message"].as_str().unwrap_or_default());
+        let message = body["message"].as_str().unwrap_or_default();
+        return format!("{code} [{outcome}] {}{message}", request.unwrap_or_default());
     }
     let Some(fields) = body.as_object().filter(|it| it.contains_key("documentUpdateAction")) else {
         return body.to_string();

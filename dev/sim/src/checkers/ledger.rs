@@ -182,8 +182,13 @@ impl Places {
             if group.is_directory() || known == Some(entry.term) || entry.data.is_empty() {
                 continue;
             }
-            if let Ok(documents::Command::Write(write)) = documents::Command::decode(&entry.data) {
-                let key = (write.document.link.clone(), write.document.version, entry.term);
+            let writes = match documents::Command::decode(&entry.data) {
+                Ok(documents::Command::Write(write)) => vec![write],
+                Ok(documents::Command::Batch(batch)) => batch.writes,
+                _ => continue,
+            };
+            for write in writes {
+                let key = (write.document.link, write.document.version, entry.term);
                 self.entries.insert(key, (*group, entry.position));
             }
         }

@@ -54,6 +54,7 @@ FEED_PAUSE_SECONDS_MAX = 0.5
 REFUSED_PAUSE_SECONDS = 0.05
 
 KINDS = "/core/factories"
+BATCH = "/core/batch"
 ENDED = ("FINISHED", "FAILED", "CANCELLED")
 Nodes = Union[str, Sequence[str]]
 
@@ -191,6 +192,20 @@ class Calls:
         self, link: str, *, if_match: Optional[Tag] = None, key: Optional[str] = None
     ) -> None:
         await self._ask("DELETE", checked_document(link), if_match=if_match, key=key)
+
+    async def batch(
+        self,
+        requests: Sequence[Json],
+        *,
+        atomic: str = "partition",
+        key: Optional[str] = None,
+        patience: Optional[float] = None,
+    ) -> Json:
+        body = {"requests": list(requests), "atomic": atomic}
+        response = await self.request("POST", BATCH, body, key=key, patience=patience)
+        if response.status >= 300:
+            raise _refusal(response)
+        return dict(response.body)
 
     # Many documents
 

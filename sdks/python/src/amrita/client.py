@@ -265,6 +265,23 @@ class Client:
         """Deletes it. To delete what is not there succeeds."""
         run_blocking(self._calls.delete(link, if_match=if_match, key=key))
 
+    def batch(
+        self,
+        requests: Sequence[Dict[str, Any]],
+        *,
+        atomic: str = "partition",
+        key: Optional[str] = None,
+        patience: Optional[float] = None,
+    ) -> Dict[str, Any]:
+        """Makes many writes in one request; those of one partition all or none (documents with one
+        key in braces, as `/app/orders/{42}/a`, lie in one). A request is
+        `{"method": "PATCH", "path": "/app/orders/{42}/a", "body": {...}}`, with `ifMatch` if it is
+        to hold. The answer has `outcome` (`applied`, or `mixed` when some were done) and `requests`,
+        the outcome of each. When none was done, `Refused` is raised. With the same `key` it can be
+        called again, and what was done is not done twice."""
+        asked = self._calls.batch(requests, atomic=atomic, key=key, patience=patience)
+        return run_blocking(asked)
+
     def documents(
         self,
         factory: str,
