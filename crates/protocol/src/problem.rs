@@ -99,6 +99,8 @@ codes! {
     NoProgram = "NO_PROGRAM", 503, 0;
     /// The programs that were asked have died, or have answered nonsense.
     ProgramFailed = "PROGRAM_FAILED", 502, 0;
+    /// A person has skipped the request of a task before it was answered.
+    Skipped = "SKIPPED", 424, 0;
     /// No answer in time.
     Timeout = "TIMEOUT", 504, 0;
     /// Our mistake.

@@ -9,6 +9,7 @@ mod asking;
 mod body;
 mod catalogue;
 mod caught;
+mod control;
 mod definitions;
 mod difference;
 mod digits;

@@ -23,9 +23,10 @@ use super::repeats::with_location;
 use super::revert;
 use super::runners::{Admission, TRIES_TOLD, Why};
 use super::state::{PartitionLeader, outdated};
+use crate::control::Control;
 use crate::handlers::Step;
 use crate::instance_write::answer_to;
-use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict};
+use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict, Work};
 use crate::invoker::Ran;
 use crate::io::PartitionAction;
 use crate::outside::Said;
@@ -140,7 +141,7 @@ impl PartitionLeader {
         };
         let (permitted, work) = match (permitted, work) {
             (Err(problem), _) | (Ok(()), Err(problem)) => (Err(problem), item.work()),
-            (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| item.work())),
+            (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| self.work(cx, link, &item))),
         };
         let handlers = cx.handlers();
         let user_made = match &item.who {
@@ -170,6 +171,20 @@ impl PartitionLeader {
             return Ok(Some(invocation.refused(problem)));
         }
         Ok(self.run_handler(cx, invocation))
+    }
+
+    fn work(&self, cx: &StepContext<'_, '_>, link: &str, item: &Item) -> Work {
+        let is_task = || cx.handlers().catalogue.spec_of(link).is_some_and(|spec| spec.is_task);
+        match &item.who {
+            Who::Client(asked) if asked.request.method == Method::Patch && is_task() => {
+                let request = &asked.request;
+                Control::of(&request.body).map_or_else(
+                    || item.work(),
+                    |it| Work::Control(Arc::clone(request), it, self.tasks.under_way(link)),
+                )
+            }
+            _ => item.work(),
+        }
     }
 
     /// `None`: it runs elsewhere, or a program outside is asked first.
@@ -261,6 +276,9 @@ impl PartitionLeader {
         match who {
             Who::Client(asked) => {
                 let verdict = revert::checked(cx, &asked.request, verdict)?;
+                if matches!(verdict, Verdict::Shown(_)) {
+                    self.try_now_or_skip(cx, link, &asked.request)?;
+                }
                 self.client_verdict(cx, link, (asked, runs), verdict);
                 Ok(())
             }
@@ -301,7 +319,7 @@ impl PartitionLeader {
                 let response = cx.answer_to(&asked.request.principal, 200, &document);
                 self.hold(cx, link, (asked, runs), response);
             }
-            Verdict::Calls(_) | Verdict::Ended | Verdict::Ask(_) => {
+            Verdict::Calls(_) | Verdict::Ended | Verdict::Held { .. } | Verdict::Ask(_) => {
                 let problem = Problem::internal("a write was run as a task's step");
                 self.refuse(cx, asked.ticket, link, problem);
             }
@@ -348,6 +366,7 @@ impl PartitionLeader {
                 Ok(())
             }
             Verdict::Calls(calls) => self.start_calls(cx, link, seen.unwrap_or_default(), calls),
+            Verdict::Held { in_mid_step } => self.enter_held(cx, link, in_mid_step),
             Verdict::Refused(_)
             | Verdict::AsItIs(_)
             | Verdict::Shown(_)

@@ -9,6 +9,7 @@
 mod asked;
 mod awaited;
 mod context;
+mod controls;
 mod expiry;
 mod explain;
 mod flows;
