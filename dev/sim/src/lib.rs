@@ -20,6 +20,7 @@ use services::Catalogue;
 pub mod agenda;
 mod backups;
 pub mod checkers;
+mod controls;
 mod detours;
 mod faults;
 mod handlers;

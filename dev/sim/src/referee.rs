@@ -21,6 +21,7 @@ use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
 use crate::checkers::rights::{Rights, Seen};
 use crate::checkers::versions::Versions;
+use crate::controls::{ControlWork, is_held};
 use crate::jobs::{Job, Making};
 use crate::machine::Machine;
 use crate::paths::Paths;
@@ -282,6 +283,20 @@ impl Referee {
             Work::Rights(work) => self
                 .rights_told(client, (work, doing.change), (began, at), response.status, &body)?
                 .ok_or_else(unexpected),
+            Work::End { link } if is_held(&body) => {
+                doing.work = Work::Control(ControlWork::before_its_end(link));
+                Ok(Verdict::GoOn)
+            }
+            Work::Control(work) if matches!(response.status, 200 | 404 | 409) => {
+                if response.is_success() {
+                    work.told(client, &mut self.paths, &body);
+                }
+                if !work.then_its_end {
+                    return Ok(Verdict::Done);
+                }
+                doing.work = Work::End { link: work.link.clone() };
+                Ok(Verdict::GoOn)
+            }
             // It has ended already.
             Work::Cancel { .. } | Work::Reroute { .. } if response.status == 400 => {
                 Ok(Verdict::Done)
@@ -682,6 +697,8 @@ impl Referee {
     fn check_job(&mut self, job: &Job) -> Result<(), Broken> {
         let (sure, perhaps) = job.entries(&self.shown);
         self.paths.count("a step went another way", job.steps_of_other_ways(&self.shown));
+        let skipped = job.requests_skipped(&self.shown);
+        self.paths.count("a step went on without an answer that was skipped", skipped);
         sure.iter().for_each(|entry| self.once.done(entry));
         perhaps.iter().for_each(|entry| self.once.unknown(entry));
         let made = self.made.get(&job.link());

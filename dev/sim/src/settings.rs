@@ -207,6 +207,8 @@ pub const SCENARIOS: [(&str, &[Fault]); 48] = [
     ("altered", &[Fault::Alter, Fault::Reset, Fault::Slow, Fault::Stall]),
     // Tasks wait for long before their steps, and are told meanwhile to take other ones.
     ("fences", &[Fault::Stall, Fault::Isolate, Fault::Kill, Fault::Reset]),
+    // People hold tasks, release them and skip what they wait for, while their owners change.
+    ("holds", &[Fault::Stall, Fault::Isolate, Fault::Kill, Fault::KillTwo, Fault::Reset]),
     // Everybody must log in, and who may do what changes all the time.
     (
         "rights",
@@ -443,7 +445,7 @@ impl Settings {
                 pause: self.pause.min(20 * MILLISECOND),
                 ..self
             },
-            "fences" => Self { tasks: 5, partitions: 4, busy: 20 * SECOND, ..self },
+            "fences" | "holds" => Self { tasks: 5, partitions: 4, busy: 20 * SECOND, ..self },
             _ => self,
         }
     }

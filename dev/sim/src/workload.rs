@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
+use crate::controls::ControlWork;
 use crate::jobs::{Job, Making};
 use crate::referee::Referee;
 use crate::rights::RightsWork;
@@ -63,6 +64,8 @@ pub(crate) enum Habit {
     Repeats,
     /// They tell tasks to go another way.
     Reroutes,
+    /// They hold tasks and release them.
+    Holds,
     /// They change who may do what, and put it to the test.
     Rights,
 }
@@ -73,6 +76,7 @@ impl Habit {
             "mortals" | "mortals-clock" => Self::Mortals,
             "hours" => Self::Repeats,
             "fences" => Self::Reroutes,
+            "holds" => Self::Holds,
             "rights" => Self::Rights,
             _ => Self::Usual,
         }
@@ -323,6 +327,14 @@ impl Workload {
             return self.choose(client, now, referee);
         }
         let one = &mut self.clients[client];
+        if one.habit == Habit::Holds && !self.jobs.is_empty() && one.rng.chance(400) {
+            let job = one.rng.pick(&self.jobs);
+            if !(ControlWork::is_rerouted(job) && one.rng.chance(250)) {
+                return Work::Control(ControlWork::choose(&mut one.rng, job));
+            }
+            let route = one.made * 100 + u64::try_from(client).expect("a few") + 1;
+            return Work::Reroute { link: job.link(), route };
+        }
         if one.habit == Habit::Reroutes && !self.jobs.is_empty() && one.rng.chance(300) {
             let link = one.rng.pick(&self.jobs).link();
             // Never 0, which is not noted.
@@ -348,6 +360,7 @@ impl Workload {
         if self.jobs.len() < self.jobs_max && referee.have_tallies() {
             let number = self.jobs.len() + self.first_job;
             let job = match self.clients[client].habit {
+                Habit::Holds if number.is_multiple_of(2) => Job::rerouted(number, &tally_links()),
                 Habit::Reroutes => Job::rerouted(number, &tally_links()),
                 _ => Job::numbered(number, &tally_links()),
             };

@@ -61,8 +61,10 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let now = cx.now().steady_micros;
         while let Some(item) = self.next_item(link) {
+            let is_ahead = self.lines.get(link).is_some_and(|line| !line.flights.is_empty());
             let is_write_ahead = match &item.who {
-                Who::Client(asked) => match self.tasks.admit(link, &asked.request, now) {
+                Who::Client(asked) => match self.tasks.admit(link, &asked.request, (now, is_ahead))
+                {
                     Admission::Run => true,
                     Admission::Replan => {
                         self.lines.entry(link.to_owned()).or_default().push(Item::step(Step::Plan));
@@ -72,6 +74,7 @@ impl PartitionLeader {
                         self.tasks.defer(link, item);
                         continue;
                     }
+                    Admission::Wait => false,
                 },
                 Who::Step(step) if cx.at.quorum.up < cx.at.quorum.needed => {
                     let tries = self.tasks.await_quorum(link, now, step.clone());
@@ -84,7 +87,8 @@ impl PartitionLeader {
             };
             let line = self.lines.entry(link.to_owned()).or_default();
             if !is_write_ahead && !line.flights.is_empty() {
-                // A step sees committed versions only: what it asks of others cannot be undone.
+                // A step sees committed versions only: what it asks of others cannot be undone. So does
+                // a change of a task that is held.
                 line.waiting.push_front(item);
                 break;
             }

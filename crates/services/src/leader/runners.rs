@@ -155,6 +155,8 @@ pub(super) enum Admission {
     Replan,
     /// It waits until the step is learnt.
     Defer,
+    /// It waits until what is in flight is applied.
+    Wait,
 }
 
 impl Tasks {
@@ -175,14 +177,23 @@ impl Tasks {
         self.runners.get(link).map_or(0, |runner| runner.deferred.len())
     }
 
-    pub(super) fn admit(&mut self, link: &str, request: &Request, now: u64) -> Admission {
+    /// `is_ahead`: versions of the task are in flight.
+    pub(super) fn admit(
+        &mut self,
+        link: &str,
+        request: &Request,
+        (now, is_ahead): (u64, bool),
+    ) -> Admission {
         let Some(runner) = self.runners.get_mut(link) else { return Admission::Run };
         if request.method != Method::Patch || asks_to_end(&request.body) {
             return Admission::Run;
         }
         let control = Control::of(&request.body);
         match &runner.phase {
-            Phase::Ending | Phase::Held => Admission::Run,
+            Phase::Ending => Admission::Run,
+            // A release may be among them. A change after it waits for the step that goes on.
+            Phase::Held if control.is_none() && is_ahead => Admission::Wait,
+            Phase::Held => Admission::Run,
             Phase::Pausing { calls, surely_not_begun, .. }
                 if matches!(control, None | Some(Control::Hold))
                     && (!runner.resumed || calls.requests.is_empty() || *surely_not_begun) =>
