@@ -9,10 +9,13 @@ const TASKS: &str = "/core/example-tasks";
 const TASK: &str = "/core/example-tasks/stuck";
 const SEAT: &str = "/app/seats/one";
 
+fn amrita(words: &[&str]) -> Ended {
+    Cluster::run_to_its_end(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+}
+
 fn task(cluster: &Cluster, which: usize, words: &[&str]) -> Ended {
     let address = uri(cluster.port(which));
-    let all = ["task"].iter().chain(words).chain(&["--address", &address]);
-    Cluster::run_to_its_end(&all.map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    amrita(&[&["task"], words, &["--address", &address]].concat())
 }
 
 fn does(cluster: &Cluster, which: usize, words: &[&str], said: &str) {
@@ -47,8 +50,7 @@ fn seat(cluster: &Cluster) {
     let schema = r#"{"type":"object"}"#;
     let address = uri(cluster.port(0));
     let words = ["kind", "create", "/app/seats", "--kind", kind, "--handlers", "delete"];
-    let all = words.iter().chain(&["--schema", schema, "--address", &address]);
-    let made = Cluster::run_to_its_end(&all.map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let made = amrita(&[&words, &["--schema", schema, "--address", &address][..]].concat());
     assert!(made.status.success(), "{}", made.said);
     let body = json!({ "documentSelfLink": "one", "name": "seat" });
     cluster.wait_for("the kind to be there", || {
