@@ -157,7 +157,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 48] = [
+pub const SCENARIOS: [(&str, &[Fault]); 49] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),

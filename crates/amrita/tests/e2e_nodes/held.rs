@@ -1,139 +1,164 @@
-//! A task that is stuck on a call is held, goes on under another owner, is tried again, and skipped.
+//! A task that is stuck on its requests is held, goes on under another owner, is tried again, and
+//! skipped. It is stuck because fewer nodes are up than the membership quorum asks for; its pauses
+//! between attempts are long by then, so that there is time when the quorum is low again.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Ended, uri};
 use crate::http::Ask;
 
-const TASKS: &str = "/core/example-tasks";
-const TASK: &str = "/core/example-tasks/stuck";
-const SEAT: &str = "/app/seats/one";
+const PAUSING: &str = "/core/bootstrap-tasks";
 
-fn amrita(words: &[&str]) -> Ended {
+fn amrita(cluster: &Cluster, which: usize, words: &[&str]) -> Ended {
+    let address = uri(cluster.port(which));
+    let words = [words, &["--address", &address]].concat();
     Cluster::run_to_its_end(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
 }
 
-fn task(cluster: &Cluster, which: usize, words: &[&str]) -> Ended {
-    let address = uri(cluster.port(which));
-    amrita(&[&["task"], words, &["--address", &address]].concat())
-}
-
 fn does(cluster: &Cluster, which: usize, words: &[&str], said: &str) {
-    let ended = task(cluster, which, words);
+    let ended = amrita(cluster, which, words);
     assert!(ended.status.success() && ended.said.contains(said), "{words:?}: {}", ended.said);
 }
 
-/// Waits until that is told of the task.
-fn explained(cluster: &Cluster, which: usize, word: &str) {
-    cluster.wait_for(&format!("'{word}' in what is told of {TASK}"), || {
-        let told = Ask::get(&format!("{TASK}/explain")).send(cluster.port(which)).ok()?;
+fn findings(cluster: &Cluster, which: usize, link: &str) -> Vec<Value> {
+    let told = cluster.get(which, &format!("{link}/explain"));
+    told.body["findings"].as_array().cloned().unwrap_or_default()
+}
+
+fn explained(cluster: &Cluster, which: usize, link: &str, word: &str) {
+    cluster.wait_for(&format!("'{word}' in what is told of {link}"), || {
+        let told = Ask::get(&format!("{link}/explain")).send(cluster.port(which)).ok()?;
         told.body.to_string().contains(word).then_some(())
     });
 }
 
-/// How often the seat was asked to go.
-fn tries(cluster: &Cluster, which: usize) -> f64 {
-    let stats = cluster.get(which, &format!("{SEAT}/stats"));
-    stats.body["entries"]["DELETErequestCount"]["latestValue"].as_f64().unwrap_or(0.0)
+/// Three tasks that the first node owns, each with this number of users to make. Each makes a counter,
+/// pauses, and then makes a user and adds one to the counter in each step.
+fn begun(cluster: &Cluster, users: [u64; 3]) -> Vec<String> {
+    let names = (0..).map(|number| format!("{PAUSING}/t{number}"));
+    let owned = names.filter(|link| cluster.owner_of(0, link) == Some(0));
+    let links: Vec<String> = owned.take(users.len()).collect();
+    for (link, users) in links.iter().zip(users) {
+        let body = json!({ "documentSelfLink": link, "userCount": users, "pauseMillis": 4_000 });
+        let made = cluster.ask(0, &Ask::new("POST", PAUSING).json(&body));
+        assert_eq!(made.status, 202, "{}", made.body);
+    }
+    for link in &links {
+        explained(cluster, 0, link, "the task pauses");
+    }
+    links
 }
 
-/// A task that deletes the seat. What decides whether it may go is a program, and none is there.
-fn start(cluster: &Cluster, name: &str) {
-    let clause = json!({ "term": { "propertyName": "documentSelfLink", "matchValue": SEAT } });
-    let body = json!({ "documentSelfLink": name, "customQueryClause": clause });
-    let made = cluster.ask(0, &Ask::new("POST", TASKS).json(&body));
-    assert_eq!(made.status, 202, "{}", made.body);
+/// What the task has added one by one.
+fn count(cluster: &Cluster, which: usize, link: &str) -> Value {
+    let name = link.rsplit('/').next().unwrap_or_default();
+    cluster.get(which, &format!("/core/counters/{name}")).body["count"].clone()
 }
 
-fn seat(cluster: &Cluster) {
-    let kind = "com:vmware:xenon:services:common:ExampleService:ExampleServiceState";
-    let schema = r#"{"type":"object"}"#;
-    let address = uri(cluster.port(0));
-    let words = ["kind", "create", "/app/seats", "--kind", kind, "--handlers", "delete"];
-    let made = amrita(&[&words, &["--schema", schema, "--address", &address][..]].concat());
-    assert!(made.status.success(), "{}", made.said);
-    let body = json!({ "documentSelfLink": "one", "name": "seat" });
-    cluster.wait_for("the kind to be there", || {
-        let made = Ask::new("POST", "/app/seats").json(&body).send(cluster.port(0)).ok()?;
-        (made.status == 200).then_some(())
-    });
+fn set_quorum(cluster: &Cluster, which: usize, quorum: usize) {
+    let kind = "com:vmware:xenon:services:common:NodeGroupService:UpdateQuorumRequest";
+    let body = json!({ "kind": kind, "isGroupUpdate": true, "membershipQuorum": quorum });
+    let ask = Ask::new("PATCH", "/core/node-groups/default").json(&body);
+    let reply = cluster.ask(which, &ask);
+    assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+/// Whether none of its requests is made again within three seconds, and some wait for that.
+fn waits_for_long(cluster: &Cluster, link: &str) -> bool {
+    let all = findings(cluster, 0, link);
+    let calls = all.iter().filter(|it| it["waitsFor"] == "CALL").map(|it| it["text"].to_string());
+    let is_long = |text: &String| {
+        let long = ["once more in 3", "once more in 4"].iter().any(|it| text.contains(it));
+        long && text.len() > text.find("once more in ").unwrap_or(0) + "once more in 3000 ms".len()
+    };
+    let calls: Vec<String> = calls.collect();
+    !calls.is_empty() && calls.iter().all(is_long)
+}
+
+fn ended(cluster: &Cluster, which: usize, link: &str, stage: &str) -> Value {
+    cluster.wait_for(&format!("{link} to be {stage}"), || {
+        let task = Ask::get(link).send(cluster.port(which)).ok()?.body;
+        (task["taskInfo"]["stage"] == stage).then_some(task)
+    })
 }
 
 #[test]
-fn a_stuck_task_is_held_goes_on_elsewhere_is_tried_again_and_skipped() {
+fn a_stuck_task_is_held_and_goes_on_elsewhere_and_others_are_tried_again_and_skipped() {
     let mut cluster = Cluster::started(3);
-    seat(&cluster);
-    start(&cluster, "stuck");
-    explained(&cluster, 0, "which was not possible");
-
-    does(&cluster, 0, &["hold", TASK], "stuck: held");
-    explained(&cluster, 1, "is held in the middle of a step");
-    cluster.wait_for("the last attempt to come back", || {
-        let told = cluster.get(0, &format!("{TASK}/explain")).body.to_string();
-        (!told.contains("CALL")).then_some(())
+    cluster.wait_for("each node to own its share", || {
+        let nodes = cluster.get(0, "/core/node-groups/default").body["nodes"].clone();
+        let has_share = |node: &Value| node["ownedPartitions"].as_u64().is_some_and(|it| it >= 2);
+        nodes.as_object()?.values().all(has_share).then_some(())
     });
-    let before = tries(&cluster, 0);
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    assert!(before > 0.0 && (tries(&cluster, 0) - before).abs() < 0.5, "it was tried meanwhile");
-    let refused = task(&cluster, 0, &["retry", TASK]);
+    let links = begun(&cluster, [2, 1, 1]);
+    let [held, retried, skipped] = &links[..] else { panic!("{links:?}") };
+    set_quorum(&cluster, 0, 3);
+    cluster.kill(2);
+    cluster.wait_for("long pauses between attempts", || {
+        links.iter().all(|link| waits_for_long(&cluster, link)).then_some(())
+    });
+    set_quorum(&cluster, 0, 2);
+    does(&cluster, 0, &["task", "hold", held], "held");
+    does(&cluster, 0, &["task", "skip", skipped], "skipped");
+    does(&cluster, 0, &["task", "retry", retried], "tried now");
+
+    explained(&cluster, 1, held, "is held in the middle of a step");
+    ended(&cluster, 0, retried, "FINISHED");
+    assert_eq!(count(&cluster, 0, retried), 1);
+    let task = ended(&cluster, 0, skipped, "FAILED");
+    assert!(task["failureMessage"].to_string().contains("somebody has skipped"), "{task}");
+    let refused = amrita(&cluster, 0, &["task", "retry", skipped]);
     assert_eq!(refused.status.code(), Some(1), "{}", refused.said);
+    assert!(refused.said.contains("POST a new one"), "{}", refused.said);
+
+    // Longer than any pause between attempts.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(findings(&cluster, 0, held).len(), 1, "nothing of it is under way");
+    assert_eq!(count(&cluster, 0, held), 0, "nothing was done meanwhile");
+    let refused = amrita(&cluster, 0, &["task", "retry", held]);
     assert!(refused.said.contains("is held and tries nothing"), "{}", refused.said);
 
-    let owner = cluster.owner_of(0, TASK).expect("it has an owner");
+    cluster.start(2);
+    cluster.wait_until_whole();
+    let owner = cluster.owner_of(1, held).expect("it has an owner");
     cluster.kill(owner);
     let asked = (owner + 1) % 3;
-    cluster.wait_for("another owner", || cluster.owner_of(asked, TASK).filter(|it| *it != owner));
-    explained(&cluster, asked, "is held in the middle of a step");
+    cluster.wait_for("another owner", || cluster.owner_of(asked, held).filter(|it| *it != owner));
+    explained(&cluster, asked, held, "is held in the middle of a step");
+    let task = cluster.get(asked, held).body;
+    assert_eq!((&task["madeCount"], count(&cluster, asked, held)), (&0.into(), 0.into()), "{task}");
 
-    does(&cluster, asked, &["release", TASK], "stuck: released");
-    explained(&cluster, asked, "which was not possible");
-    cluster.wait_for("a retry while no attempt is out", || {
-        task(&cluster, asked, &["retry", TASK]).status.success().then_some(())
-    });
-    does(&cluster, asked, &["skip", TASK], "stuck: skipped");
-    cluster.wait_for("the end of the task", || {
-        let task = Ask::get(TASK).send(cluster.port(asked)).ok()?.body;
-        let has_failed = task["taskInfo"]["stage"] == "FAILED";
-        (has_failed && task["failureMessage"] == "1 deletes failed").then_some(())
-    });
-    assert_eq!(cluster.get(asked, SEAT).status, 200, "nobody has let it go");
-    let ended = task(&cluster, asked, &["retry", TASK]);
-    assert!(!ended.status.success() && ended.said.contains("POST a new one"), "{}", ended.said);
+    does(&cluster, asked, &["task", "release", held], "released");
+    let task = ended(&cluster, asked, held, "FINISHED");
+    assert_eq!((&task["madeCount"], count(&cluster, asked, held)), (&2.into(), 2.into()), "{task}");
 }
 
 #[test]
 fn all_tasks_of_a_factory_are_held_released_and_cancelled() {
     let cluster = Cluster::started(1);
-    seat(&cluster);
-    for name in ["stuck", "b", "c"] {
-        start(&cluster, name);
+    for (name, pause) in [("a", 600_000), ("b", 600_000), ("c", 600_000), ("d", 0)] {
+        let body = json!({ "documentSelfLink": name, "userCount": 1, "pauseMillis": pause });
+        assert_eq!(cluster.ask(0, &Ask::new("POST", PAUSING).json(&body)).status, 202);
     }
-    let body = json!({ "documentSelfLink": "d", "customQueryClause": { "term": {
-        "propertyName": "name", "matchValue": "nobody has this" } } });
-    assert_eq!(cluster.ask(0, &Ask::new("POST", TASKS).json(&body)).status, 202);
-    let stages = |stage: &str| {
-        let list = cluster.get(0, &format!("{TASKS}?expand")).body;
-        let tasks = list["documents"].as_object().cloned().unwrap_or_default();
-        tasks.values().filter(|task| task["taskInfo"]["stage"] == stage).count()
-    };
-    cluster.wait_for("one to end", || (stages("FINISHED") == 1).then_some(()));
-    explained(&cluster, 0, "which was not possible");
+    let (a, b, d) = (format!("{PAUSING}/a"), format!("{PAUSING}/b"), format!("{PAUSING}/d"));
+    ended(&cluster, 0, &d, "FINISHED");
 
-    let some = ["--of", TASKS, "--filter", "documentSelfLink eq /core/example-tasks/stuck"];
-    does(&cluster, 0, &[&["hold"], &some[..]].concat(), "1 tasks held; 0 refused");
-    let held = cluster.get(0, &format!("{TASKS}?expand&$filter=taskInfo.held%20eq%20true")).body;
-    assert_eq!(held["documentLinks"], json!([TASK]), "{held}");
-    does(&cluster, 0, &["hold", "--of", TASKS], "3 tasks held; 0 refused, 0 with");
-    let told = task(&cluster, 0, &["retry", "--of", TASKS, "--json"]);
+    let some = ["--of", PAUSING, "--filter", "documentSelfLink eq /core/bootstrap-tasks/a"];
+    does(&cluster, 0, &[&["task", "hold"], &some[..]].concat(), "1 tasks held; 0 refused");
+    let held = cluster.get(0, &format!("{PAUSING}?$filter=taskInfo.held%20eq%20true")).body;
+    assert_eq!(held["documentLinks"], json!([a]), "{held}");
+    explained(&cluster, 0, &a, "the task is held");
+    does(&cluster, 0, &["task", "hold", "--of", PAUSING], "3 tasks held; 0 refused, 0 with");
+    let told = amrita(&cluster, 0, &["task", "retry", "--of", PAUSING, "--json"]);
     assert_eq!(told.status.code(), Some(1), "{}", told.said);
     assert!(told.said.contains(r#""refused":3"#), "{}", told.said);
-    does(&cluster, 0, &["release", TASK, "/core/example-tasks/b"], "b: released");
-    does(&cluster, 0, &["cancel", "--of", TASKS], "3 tasks cancelled; 0 refused, 0 with an");
-    assert_eq!((stages("CANCELLED"), stages("FINISHED")), (3, 1));
-    does(
-        &cluster,
-        0,
-        &["hold", "--of", TASKS],
-        "0 tasks held; 0 refused, 0 with an unknown outcome, 4",
-    );
+    let told = amrita(&cluster, 0, &["task", "retry", &d]);
+    assert!(!told.status.success() && told.said.contains("FINISHED"), "{}", told.said);
+    does(&cluster, 0, &["task", "release", &a, &b], "b: released");
+    explained(&cluster, 0, &a, "the task pauses");
+    does(&cluster, 0, &["task", "cancel", "--of", PAUSING], "3 tasks cancelled; 0 refused, 0");
+    let words = "0 tasks held; 0 refused, 0 with an unknown outcome, 4 had";
+    does(&cluster, 0, &["task", "hold", "--of", PAUSING], words);
 }
