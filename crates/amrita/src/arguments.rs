@@ -14,7 +14,7 @@ use crate::immortal::ImmortalCommand;
 use crate::outcome::EXIT_CODES;
 use crate::recover::RecoverOptions;
 use crate::restore::RestoreOptions;
-use crate::task::TaskCommand;
+use crate::task_options::TaskCommand;
 use crate::tutorial::Tutorial;
 use crate::unseal::UnsealOptions;
 

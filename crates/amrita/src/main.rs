@@ -26,6 +26,7 @@ mod restore;
 mod screen;
 mod sql;
 mod task;
+mod task_options;
 mod top;
 mod tutorial;
 mod unseal;

@@ -1,7 +1,6 @@
-//! `amrita task`: holds tasks, lets them go on, tries now what waits, gives up what is not answered,
-//! and cancels; one task, several, or all of a factory that a filter finds.
+//! `amrita task`: holds tasks, lets them go on, tries now what waits, gives up what is not
+//! answered, and cancels; one task, several, or all of a factory that a filter finds.
 
-use clap::{Args, Subcommand};
 use client::{Client, Response};
 use protocol::links;
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use crate::arguments::Cluster;
 use crate::outcome::{Ending, Outcome, Trouble, problem, refusal, unreachable};
 use crate::screen;
+use crate::task_options::TaskCommand;
 use crate::verbs::client;
 
 /// How many tasks a page has at most.
@@ -16,48 +16,6 @@ const PAGE: usize = 500;
 
 /// How many refusals are told in words; the others are counted.
 const REFUSALS_TOLD: usize = 10;
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum TaskCommand {
-    /// Hold tasks: they take no further step until they are released
-    #[command(after_help = HOLD)]
-    Hold(Tasks),
-    /// Let tasks go on that are held
-    Release(Tasks),
-    /// Try now what waits for its next attempt: a call that was not possible, a step that was not
-    /// written. A pause that a task has planned is not ended
-    Retry(Tasks),
-    /// Give up the requests of the step under way that are not answered: the task learns an error
-    /// of the code SKIPPED, and goes on
-    Skip(Tasks),
-    /// End tasks; what they did is undone, as far as their service can do that
-    Cancel(Tasks),
-}
-
-const HOLD: &str = "\
-  amrita task hold /core/example-tasks/one
-  amrita task hold --of /core/example-tasks --filter 'subStage eq QUERY_EXAMPLES'
-  amrita query taskInfo.held=true              who is held";
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Tasks {
-    /// The tasks
-    #[arg(value_name = "LINK", value_parser = link, required_unless_present = "of")]
-    links: Vec<String>,
-    /// All tasks of this factory that have not ended
-    #[arg(long, value_name = "FACTORY", value_parser = link, conflicts_with = "links")]
-    of: Option<String>,
-    /// Of those only the ones that this finds, as $filter of a list
-    #[arg(long, value_name = "TEXT", requires = "of")]
-    filter: Option<String>,
-}
-
-fn link(text: &str) -> Result<String, String> {
-    match text.starts_with('/') {
-        true => Ok(text.trim_end_matches('/').to_owned()),
-        false => Err("a link begins with /, as /core/example-tasks/one".to_owned()),
-    }
-}
 
 /// What became of many.
 #[derive(Default)]

@@ -10,6 +10,7 @@ mod body;
 mod catalogue;
 mod caught;
 mod control;
+mod controlled;
 mod definitions;
 mod difference;
 mod digits;

@@ -6,11 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Numbers;
-use crate::control::{Control, Controlled, SHOWN};
+use crate::control::{Control, Controlled, INFO, SHOWN};
 use crate::lenient::Lenient;
 
-/// The field with the stage.
-pub(crate) const INFO: &str = "taskInfo";
 /// The field with the reason for FAILED.
 pub(crate) const FAILURE_MESSAGE: &str = "failureMessage";
 
@@ -102,9 +100,9 @@ impl TaskInfo {
         if !ends && self.control.held && self.control.step_version.is_some() {
             return Err(Problem::new(
                 Code::Refused,
-                "the task is held in the middle of a step. What the step has asked for may be done, so \
-                 the state that has planned it must stay: release the task, or skip the step \
-                 (PATCH {\"taskInfo\":{\"skip\":true}}), and change it then",
+                "the task is held in the middle of a step. What the step has asked for may be \
+                 done, so the state that has planned it must stay: release the task, or skip the \
+                 step (PATCH {\"taskInfo\":{\"skip\":true}}), and change it then",
             ));
         }
         // No step is under way, or it ends.

@@ -34,8 +34,8 @@ fn explained(cluster: &Cluster, which: usize, link: &str, word: &str) {
     });
 }
 
-/// Three tasks that the first node owns, each with this number of users to make. Each makes a counter,
-/// pauses, and then makes a user and adds one to the counter in each step.
+/// Three tasks that the first node owns, each with this number of users to make. Each makes a
+/// counter, pauses, and then makes a user and adds one to the counter in each step.
 fn begun(cluster: &Cluster, users: [u64; 3]) -> Vec<String> {
     let names = (0..).map(|number| format!("{PAUSING}/t{number}"));
     let owned = names.filter(|link| cluster.owner_of(0, link) == Some(0));

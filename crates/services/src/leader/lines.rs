@@ -87,8 +87,8 @@ impl PartitionLeader {
             };
             let line = self.lines.entry(link.to_owned()).or_default();
             if !is_write_ahead && !line.flights.is_empty() {
-                // A step sees committed versions only: what it asks of others cannot be undone. So does
-                // a change of a task that is held.
+                // A step sees committed versions only: what it asks of others cannot be undone. So
+                // does a change of a task that is held.
                 line.waiting.push_front(item);
                 break;
             }
