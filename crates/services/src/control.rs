@@ -168,3 +168,59 @@ pub(crate) fn skipped() -> Response {
                 still will be, is not known";
     Problem::new(Code::Skipped, text).with_outcome(Outcome::Unknown).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_is_asked_for_alone() {
+        for (body, control) in [
+            (json!({"taskInfo": {"held": true}}), Some(Control::Hold)),
+            (json!({"taskInfo": {"held": false}}), Some(Control::Release)),
+            (json!({"taskInfo": {"retry": true}}), Some(Control::Retry)),
+            (json!({"taskInfo": {"skip": true}}), Some(Control::Skip)),
+            (json!({"taskInfo": {"retry": false}}), None),
+            (json!({"taskInfo": {"held": true, "skip": true}}), None),
+            (json!({"taskInfo": {"held": true}, "steps": 1}), None),
+            (json!({"taskInfo": {"held": "true"}}), None),
+            (json!({"held": true}), None),
+        ] {
+            assert_eq!(Control::of(body.to_string().as_bytes()), control, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_may_be_sent_back_with_other_things() {
+        let held = Controlled {
+            held: true,
+            held_time_micros: Some(5),
+            held_by: Some("/core/authz/users/jane".into()),
+            step_version: Some(3),
+            step_begin_micros: Some(4),
+            skipping: true,
+        };
+        let said = |control: &Controlled, info: Value| {
+            let Value::Object(fields) = json!({ "taskInfo": info }) else { panic!("an object") };
+            control.check_is_so(&fields).map_err(|problem| problem.message)
+        };
+        assert_eq!(said(&held, serde_json::to_value(&held).unwrap()), Ok(()));
+        let typed = json!({"held": true, "heldTimeMicros": 0, "heldBy": "", "retry": false,
+            "skip": null, "skipping": false, "stage": "STARTED"});
+        assert_eq!(said(&held, typed), Ok(()));
+        for (info, named) in [
+            (json!({"held": false, "stage": "STARTED"}), "held"),
+            (json!({"skip": true, "stage": "STARTED"}), "skip"),
+            (json!({"heldBy": "me"}), "heldBy"),
+            (json!({"stepVersion": 4}), "stepVersion"),
+        ] {
+            let why = said(&held, info.clone()).expect_err(&info.to_string());
+            assert!(why.contains(&format!("taskInfo.{named} ")), "{why}");
+        }
+        let nothing = Controlled::default();
+        assert!(said(&nothing, json!({"skipping": true})).is_err());
+        assert_eq!(said(&nothing, json!({"held": false, "retry": false})), Ok(()));
+    }
+}

@@ -178,6 +178,7 @@ fn an_immortal_may_write_what_its_owner_may() {
                 writes shared 1 1 1#1 /core/things/janes-3 {\"name\":\"x\"}\n\
                 wait 10000000\nwait 10000000\nwait 10000000\nwait 10000000\nwait 10000000\n\
                 wait 10000000\nwait 10000000\ninbox\nacked ledger 0 1\nacked archive 0 1\n\
+                acked shared 0 1\n\
                 show /core/things/janes-2\n---\n";
     let played = script::play(&mut world, text);
     let told = |what: &str| assert!(played.contains(what), "{what} in:\n{played}");
