@@ -4,13 +4,14 @@
 
 use std::fmt;
 
-use protocol::{Method, Request};
+use protocol::{Method, Request, Response};
 use random::Random;
 use serde_json::{Value, json};
 
 use crate::jobs::Job;
 use crate::paths::Paths;
-use crate::workload::Client;
+use crate::work::{Verdict, Work};
+use crate::workload::{Client, Doing};
 
 /// What is asked of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +92,32 @@ impl ControlWork {
     }
 }
 
-/// Whether a task waits for a person to release it.
-pub(crate) fn is_held(task: &Value) -> bool {
-    task["taskInfo"]["held"] == true
+/// What comes of an answer about a task that is held, or was to be; none if it is about something
+/// else.
+pub(crate) fn judged(
+    client: &mut Client,
+    paths: &mut Paths,
+    doing: &mut Doing,
+    response: &Response,
+) -> Option<Verdict> {
+    let body = response.to_json();
+    match &doing.work {
+        Work::End { link } if body["taskInfo"]["held"] == true => {
+            doing.work = Work::Control(ControlWork::before_its_end(link));
+            Some(Verdict::GoOn)
+        }
+        Work::Control(work) if matches!(response.status, 200 | 404 | 409) => {
+            if response.is_success() {
+                work.told(client, paths, &body);
+            }
+            if !work.then_its_end {
+                return Some(Verdict::Done);
+            }
+            doing.work = Work::End { link: work.link.clone() };
+            Some(Verdict::GoOn)
+        }
+        _ => None,
+    }
 }
 
 impl fmt::Display for ControlWork {

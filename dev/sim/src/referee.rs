@@ -21,7 +21,6 @@ use crate::checkers::quorum::Quorum;
 use crate::checkers::replicas::Digests;
 use crate::checkers::rights::{Rights, Seen};
 use crate::checkers::versions::Versions;
-use crate::controls::{ControlWork, is_held};
 use crate::jobs::{Job, Making};
 use crate::machine::Machine;
 use crate::paths::Paths;
@@ -283,20 +282,6 @@ impl Referee {
             Work::Rights(work) => self
                 .rights_told(client, (work, doing.change), (began, at), response.status, &body)?
                 .ok_or_else(unexpected),
-            Work::End { link } if is_held(&body) => {
-                doing.work = Work::Control(ControlWork::before_its_end(link));
-                Ok(Verdict::GoOn)
-            }
-            Work::Control(work) if matches!(response.status, 200 | 404 | 409) => {
-                if response.is_success() {
-                    work.told(client, &mut self.paths, &body);
-                }
-                if !work.then_its_end {
-                    return Ok(Verdict::Done);
-                }
-                doing.work = Work::End { link: work.link.clone() };
-                Ok(Verdict::GoOn)
-            }
             // It has ended already.
             Work::Cancel { .. } | Work::Reroute { .. } if response.status == 400 => {
                 Ok(Verdict::Done)

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
-use crate::controls::ControlWork;
+use crate::controls::{self, ControlWork};
 use crate::jobs::{Job, Making};
 use crate::referee::Referee;
 use crate::rights::RightsWork;
@@ -428,7 +428,12 @@ impl Workload {
             return Ok(None);
         };
         let verdict = match &reply {
-            Reply::Answer { at, response } => referee.judge(*at, one, &mut doing, response)?,
+            Reply::Answer { at, response } => {
+                match controls::judged(one, &mut referee.paths, &mut doing, response) {
+                    Some(verdict) => verdict,
+                    None => referee.judge(*at, one, &mut doing, response)?,
+                }
+            }
             Reply::Refused => Verdict::NotApplied("no connection".into()),
             Reply::Broken => Verdict::Unknown("the connection broke".into()),
             Reply::TooLate => Verdict::Unknown("no answer in time".into()),
