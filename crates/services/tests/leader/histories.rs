@@ -315,7 +315,8 @@ impl Cluster {
     }
 }
 
-/// Plays one history and gives back how many takeovers there were, and holds in the middle of a step.
+/// Plays one history and gives back how many takeovers there were, and how many holds in the middle
+/// of a step.
 fn history(seed: u64) -> (usize, usize) {
     const ADDITIONS: usize = 20;
     const TASKS: usize = 4;
