@@ -21,6 +21,7 @@ export function Stage({ info }: { info: any }) {
     <>
       <Badge tone={TONES[info?.stage] ?? "calm"}>{info?.stage ?? "?"}</Badge>
       {info?.undoing === true && <Badge tone="warn">UNDOING</Badge>}
+      {info?.held === true && <Badge tone="bad">HELD</Badge>}
     </>
   );
 }
@@ -108,18 +109,7 @@ function Task({ link, factory, state }: { link: string; factory: string; state: 
           <button type="button" aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>
             Explain
           </button>{" "}
-          {!hasEnded(info.stage) && (
-            <Action
-              label="Cancel"
-              kind="danger"
-              confirm="Cancel this task?"
-              ask={() => ({
-                method: "PATCH",
-                path: encoded(link),
-                body: { taskInfo: { stage: "CANCELLED" } },
-              })}
-            />
-          )}
+          {(!hasEnded(info.stage) || info.undoing === true) && <Controls link={link} info={info} />}
         </td>
       </tr>
       {isOpen && (
@@ -128,6 +118,41 @@ function Task({ link, factory, state }: { link: string; factory: string; state: 
             <Explained link={link} />
           </td>
         </tr>
+      )}
+    </>
+  );
+}
+
+/** One field of taskInfo, alone: that is how a task is held, released and the like. */
+function Controls({ link, info }: { link: string; info: any }) {
+  const ask = (taskInfo: any) => () => ({
+    method: "PATCH",
+    path: encoded(link),
+    body: { taskInfo },
+  });
+  return (
+    <>
+      {info.held === true ? (
+        <Action label="Release" ask={ask({ held: false })} />
+      ) : (
+        <>
+          <Action label="Hold" ask={ask({ held: true })} />{" "}
+          <Action label="Retry" ask={ask({ retry: true })} />
+        </>
+      )}{" "}
+      <Action
+        label="Skip"
+        kind="danger"
+        confirm="Go on without the answers that its step waits for? Whether that was done stays unknown."
+        ask={ask({ skip: true })}
+      />{" "}
+      {!hasEnded(info.stage) && (
+        <Action
+          label="Cancel"
+          kind="danger"
+          confirm="Cancel this task?"
+          ask={ask({ stage: "CANCELLED" })}
+        />
       )}
     </>
   );

@@ -14,6 +14,7 @@ use crate::immortal::ImmortalCommand;
 use crate::outcome::EXIT_CODES;
 use crate::recover::RecoverOptions;
 use crate::restore::RestoreOptions;
+use crate::task_options::TaskCommand;
 use crate::tutorial::Tutorial;
 use crate::unseal::UnsealOptions;
 
@@ -198,6 +199,9 @@ that answers. With --json: what each node says, in one line.
   amrita explain /core/examples/one     a document, or a task
   amrita explain counter                an instance of an immortal")]
     Explain(Explained),
+    /// Hold, release, retry, skip and cancel tasks
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Show the membership quorum, or set it
     Quorum {
         /// How many nodes must hold a write before it is acknowledged: from the majority to all

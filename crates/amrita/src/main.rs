@@ -26,6 +26,8 @@ mod recover;
 mod restore;
 mod screen;
 mod sql;
+mod task;
+mod task_options;
 mod top;
 mod tutorial;
 mod unseal;
@@ -103,6 +105,7 @@ fn run(arguments: Arguments) -> Outcome {
         Command::Disk { node } => asynchronous(disk::run(&cluster, node.as_deref())),
         Command::Top(options) => asynchronous(top::run(&cluster, &options)),
         Command::Explain(explained) => asynchronous(explain::run(&cluster, &explained)),
+        Command::Task(command) => asynchronous(task::run(&cluster, &command)),
         Command::Quorum { number } => asynchronous(admin::quorum(&cluster, number)),
         Command::Backup(options) => asynchronous(backup::run(&cluster, &options)),
         Command::Recover(options) => recover::run(&options, cluster.json),

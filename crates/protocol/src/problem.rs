@@ -101,6 +101,8 @@ codes! {
     ProgramFailed = "PROGRAM_FAILED", 502, 0;
     /// Another request of the same atom of a batch was refused, so this one was not done.
     BatchFailed = "BATCH_FAILED", 424, 0;
+    /// A person has skipped the request of a task before it was answered.
+    Skipped = "SKIPPED", 424, 0;
     /// No answer in time.
     Timeout = "TIMEOUT", 504, 0;
     /// Our mistake.

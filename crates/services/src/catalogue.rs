@@ -185,6 +185,8 @@ impl Catalogue {
                 let verdict = caught(|| job.update(request));
                 verdict.unwrap_or_else(|panic| Verdict::Refused(Problem::internal(panic)))
             }
+            // Nothing of the user's runs in it.
+            Work::Control(request, control, under_way) => job.control(request, *control, under_way),
             Work::Step(step) => {
                 let verdict = caught(|| job.step(step));
                 // Nothing of the user's runs in it that is not caught by itself: a panic in `undo`

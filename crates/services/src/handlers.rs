@@ -92,7 +92,7 @@ pub(crate) struct Stepped {
 }
 
 /// What a task is to ask, and after which pause.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Calls {
     /// Tells two tasks that had the same link one after the other.
     pub(crate) life: u64,
@@ -100,6 +100,10 @@ pub(crate) struct Calls {
     pub(crate) requests: Vec<Request>,
     /// They undo what the task has done.
     pub(crate) is_undo: bool,
+    /// The version that has planned them, if later ones have only held the task or the like.
+    pub(crate) planned_by: Option<u64>,
+    /// They are given up, whether they were made or not.
+    pub(crate) is_skipped: bool,
 }
 
 /// A [`Service`] without its type.
@@ -239,6 +243,8 @@ impl<T: Task> Handlers for ErasedTask<T> {
             _ if info.undoing => return self.undo_calls(context, current, &info),
             Step::Plan | Step::Learn { .. } => {}
         }
+        let control = info.control.clone();
+        info.control.step_is_over();
         let mut state: T::State = stored(context.spec, current)?;
         let known = unknown::Known::of(current, &state)?;
         let write = |state: &T::State, info: &TaskInfo| known.put_in(write(state, info, None)?);
@@ -248,7 +254,7 @@ impl<T: Task> Handlers for ErasedTask<T> {
             changed = true;
             self.0.learn(context, &mut state, answers)?;
             info.step_time_micros = Some(context.now.0);
-            if !and_plan {
+            if !and_plan || info.control.held {
                 return Ok(Stepped { body: Some(write(&state, &info)?), calls: None });
             }
         }
@@ -277,7 +283,9 @@ impl<T: Task> Handlers for ErasedTask<T> {
                 let body = if changed { Some(write(&state, &info)?) } else { None };
                 let after_micros = info.left_of(after_micros, context.now);
                 let life = info.life();
-                let calls = Calls { life, after_micros, requests, is_undo: false };
+                let (is_undo, planned_by) = (false, control.step_version.filter(|_| !changed));
+                let is_skipped = control.skipping && !changed;
+                let calls = Calls { life, after_micros, requests, is_undo, planned_by, is_skipped };
                 Ok(Stepped { body, calls: Some(calls) })
             }
         }
@@ -289,6 +297,7 @@ impl<T: Task> ErasedTask<T> {
         let mut fields = current.to_map();
         let mut info = TaskInfo::of_fields(&fields);
         info.end(TaskStage::Failed, context.now);
+        info.control.step_is_over();
         info.failure = Some(problem.to_json());
         let mut message = Value::from(problem.message.clone());
         let calls = self.calls_to_undo(context, current, &info).unwrap_or_else(|why| {
@@ -333,7 +342,9 @@ impl<T: Task> ErasedTask<T> {
         let rest = all.into_iter().skip(info.undone);
         let requests: Vec<Request> = rest.take(CALLS_PER_STEP_MAX).collect();
         let (life, after_micros) = (info.life(), 0);
-        let calls = Calls { life, after_micros, requests, is_undo: true };
+        let (planned_by, is_skipped) = (info.control.step_version, info.control.skipping);
+        let is_undo = true;
+        let calls = Calls { life, after_micros, requests, is_undo, planned_by, is_skipped };
         Ok((!calls.requests.is_empty()).then_some(calls))
     }
 
@@ -355,6 +366,7 @@ impl<T: Task> ErasedTask<T> {
             failures.push(format!("and {others} more errors"));
         }
         info.undone += answers.len();
+        info.control.step_is_over();
         let calls = self.calls_to_undo(context, current, &info).unwrap_or_else(|problem| {
             failures.push(problem.message);
             None

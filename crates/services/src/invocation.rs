@@ -9,6 +9,7 @@ use protocol::{
 
 use protocol::service::Call;
 
+use crate::control::{Control, Controlled, UnderWay};
 use crate::handlers::{Calls, Step};
 use crate::outside::Said;
 
@@ -77,6 +78,8 @@ impl Invocation {
 pub(crate) enum Work {
     /// A client's or another task's write.
     Update(Arc<Request>),
+    /// A task is held, released or the like.
+    Control(Arc<Request>, Control, UnderWay),
     /// A task goes on.
     Step(Step),
 }
@@ -95,6 +98,10 @@ pub(crate) enum Verdict {
     Calls(Calls),
     /// A task's step that came too late: the task has ended or is gone.
     Ended,
+    /// A task's step that is not taken: somebody holds the task. Is a step begun?
+    Held {
+        in_mid_step: bool,
+    },
     /// The program outside is to be asked, and then the invocation is run with what it has said.
     Ask(Box<Ask>),
 }
@@ -121,6 +128,7 @@ pub(crate) struct NewVersion {
     pub(crate) is_step: bool,
     /// The task has ended, and what it did is to be undone.
     pub(crate) is_undoing: bool,
+    pub(crate) control: Controlled,
     /// What the task asks once this version is committed; without it, it must be planned.
     pub(crate) calls: Option<Calls>,
     /// What goes to immortals with it.

@@ -9,6 +9,8 @@ mod asking;
 mod body;
 mod catalogue;
 mod caught;
+mod control;
+mod controlled;
 mod definitions;
 mod difference;
 mod digits;

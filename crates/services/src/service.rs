@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::control::INFO;
 use crate::sending::{self, Sending};
-use crate::task::{FAILURE_MESSAGE, INFO};
+use crate::task::FAILURE_MESSAGE;
 use crate::{Numbers, Patch, Spec, merge};
 
 /// A kind of documents and what happens when they are written.

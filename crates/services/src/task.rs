@@ -1,15 +1,14 @@
 //! What every task has beside its own state: `taskInfo`, with a stage that only goes forward, and
 //! `failureMessage`.
 
-use protocol::{Body, Moment, Problem, TaskStage};
+use protocol::{Body, Code, Moment, Problem, TaskStage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Numbers;
+use crate::control::{Control, Controlled, INFO, SHOWN};
 use crate::lenient::Lenient;
 
-/// The field with the stage.
-pub(crate) const INFO: &str = "taskInfo";
 /// The field with the reason for FAILED.
 pub(crate) const FAILURE_MESSAGE: &str = "failureMessage";
 
@@ -42,6 +41,9 @@ pub(crate) struct TaskInfo {
     /// nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) author_made_micros: Option<u64>,
+    /// Whether somebody holds it, and what that must not change.
+    #[serde(flatten)]
+    pub(crate) control: Controlled,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
@@ -70,6 +72,7 @@ impl TaskInfo {
             return Err(Problem::bad_request("a new task is STARTED; leave the stage out"));
         }
         asked.check_is_so(&Self::default())?;
+        Controlled::default().check_is_so(fields)?;
         let is_direct = asked.is_direct.unwrap_or_default();
         let (start_time_micros, step_time_micros) = (Some(now.0), Some(now.0));
         let stage = TaskStage::Started;
@@ -93,6 +96,17 @@ impl TaskInfo {
             ));
         }
         asked.check_is_so(&self)?;
+        self.control.check_is_so(fields)?;
+        if !ends && self.control.held && self.control.step_version.is_some() {
+            return Err(Problem::new(
+                Code::Refused,
+                "the task is held in the middle of a step. What the step has asked for may be \
+                 done, so the state that has planned it must stay: release the task, or skip the \
+                 step (PATCH {\"taskInfo\":{\"skip\":true}}), and change it then",
+            ));
+        }
+        // No step is under way, or it ends.
+        self.control.step_is_over();
         if asked.is_direct == Some(true) && !self.is_direct {
             return Err(Problem::bad_request(
                 "taskInfo.isDirect is said when a task is made: its POST is answered already",
@@ -118,6 +132,8 @@ impl TaskInfo {
         }
         if stage.is_final() {
             self.end(stage, now);
+            // What it did is undone at once.
+            self.control = Controlled::default();
             self.failure = asked.failure.or(self.failure);
         }
         self.stage = stage;
@@ -155,7 +171,11 @@ impl TaskInfo {
     }
 
     pub(crate) fn put_in(&self, fields: &mut Map<String, Value>) {
-        let info = serde_json::to_value(self).expect("plain fields can be written");
+        let mut info = self.clone();
+        if !info.is_in_progress() {
+            info.control = Controlled::default();
+        }
+        let info = serde_json::to_value(info).expect("plain fields can be written");
         fields.insert(INFO.into(), info);
     }
 }
@@ -217,8 +237,13 @@ pub(crate) fn changed_field<'a>(
     said.iter().find(changed).map(|(name, _)| name.as_str())
 }
 
-/// Whether a PATCH body asks that a task be cancelled, and for nothing else.
-pub(crate) fn asks_only_to_cancel(body: &[u8]) -> bool {
+/// Whether a PATCH body asks that a task be cancelled, or held, released, tried again or skipped,
+/// and for nothing else.
+pub(crate) fn asks_no_change(body: &[u8]) -> bool {
+    Control::of(body).is_some() || asks_only_to_cancel(body)
+}
+
+fn asks_only_to_cancel(body: &[u8]) -> bool {
     let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return false };
     let info = fields.get(INFO).and_then(Value::as_object);
     fields.len() == 1
@@ -226,7 +251,8 @@ pub(crate) fn asks_only_to_cancel(body: &[u8]) -> bool {
         && Asked::parse(&fields).is_ok_and(|asked| asked.stage == Some(TaskStage::Cancelled))
 }
 
-fn name(stage: TaskStage) -> &'static str {
+/// As it is shown.
+pub(crate) fn name(stage: TaskStage) -> &'static str {
     match stage {
         TaskStage::Created => "CREATED",
         TaskStage::Started => "STARTED",
@@ -236,8 +262,9 @@ fn name(stage: TaskStage) -> &'static str {
     }
 }
 
-/// All that `taskInfo` may have: Xenon's own fields, and those of [`TaskInfo`] that it shows.
-const KNOWN: [&str; 10] = [
+/// All that `taskInfo` may have, beside what [`Controlled`] shows: Xenon's own fields, those of
+/// [`TaskInfo`] that it shows, and what may be asked for.
+const KNOWN: [&str; 13] = [
     "stage",
     "isDirect",
     "failure",
@@ -248,6 +275,9 @@ const KNOWN: [&str; 10] = [
     "undone",
     "authorMadeMicros",
     "kind",
+    "held",
+    "retry",
+    "skip",
 ];
 
 /// What Xenon calls the type of `taskInfo`.
@@ -299,7 +329,8 @@ impl Asked {
             None | Some(Value::Null) => Ok(Self::default()),
             Some(info) => {
                 let mut names = info.as_object().into_iter().flat_map(Map::keys);
-                if let Some(unknown) = names.find(|name| !KNOWN.contains(&name.as_str())) {
+                let is_known = |name: &str| KNOWN.contains(&name) || SHOWN.contains(&name);
+                if let Some(unknown) = names.find(|name| !is_known(name)) {
                     return Err(Problem::bad_body(format!(
                         "{INFO} has no field '{unknown}'; it has {}",
                         KNOWN.join(", ")

@@ -11,6 +11,7 @@ use protocol::{
 
 use crate::asking::{Asking, Heard};
 use crate::body::{Incoming, too_large};
+use crate::control::{self, Control, Controlled, UnderWay};
 use crate::handlers::{Handlers, Step, Stepped};
 use crate::invocation::{Invocation, NewVersion, Verdict, Work};
 use crate::outside::{Draft, Said};
@@ -75,15 +76,54 @@ impl Job<'_> {
         verdict.unwrap_or_else(|problem| Verdict::AsItIs(refusal(problem)))
     }
 
+    /// A task is held, released or the like. Its own state stays as it is.
+    pub(crate) fn control(
+        &self,
+        request: &Request,
+        control: Control,
+        under_way: &UnderWay,
+    ) -> Verdict {
+        if let Err(problem) = self.check_conditions(request) {
+            return Verdict::AsItIs(refusal(problem));
+        }
+        let verdict = self.controlled(request, control, under_way);
+        verdict.unwrap_or_else(|problem| Verdict::AsItIs(refusal(problem)))
+    }
+
+    fn controlled(
+        &self,
+        request: &Request,
+        control: Control,
+        under_way: &UnderWay,
+    ) -> Result<Verdict, Problem> {
+        let current = self.changeable()?;
+        let Invocation { link, now, .. } = self.invocation;
+        let user = request.principal.user().map(ToString::to_string);
+        let asking = control::Asking { link, version: current.version, now: *now, user };
+        let info = TaskInfo::of(&current.body).controlled(control, &asking, under_way)?;
+        let Some(info) = info else { return Ok(Verdict::Shown(Arc::new(current.clone()))) };
+        let mut fields = current.body.to_map();
+        info.put_in(&mut fields);
+        let body = digits::kept(Body::from_map(fields), &request.body, Some(&current.body));
+        let (action, expires, messages) = (Action::Patch, current.expires, Vec::new());
+        self.write(Made { action, body, expires, status: 200, messages })
+    }
+
     /// A task goes on.
     pub(crate) fn step(&self, step: &Step) -> Verdict {
         let Some(current) = self.live() else { return Verdict::Ended };
-        if !TaskInfo::of(&current.body).is_in_progress() {
+        let info = TaskInfo::of(&current.body);
+        if !info.is_in_progress() {
             return Verdict::Ended;
         }
+        let Controlled { held, skipping, step_version, .. } = info.control;
+        if held && !skipping && matches!(step, Step::Plan) {
+            return Verdict::Held { in_mid_step: step_version.is_some() };
+        }
         let mut context = self.context(current.expires);
-        if matches!(step, Step::Plan) || TaskInfo::of(&current.body).undoing {
-            context.version = current.version;
+        if matches!(step, Step::Plan) || info.undoing {
+            // What it plans may have the version in it.
+            context.version = step_version.unwrap_or(current.version);
         }
         let stepped = match self.handlers.step(&mut context, &current.body, step) {
             Ok(stepped) => stepped,
@@ -100,8 +140,12 @@ impl Job<'_> {
                 let made = Made { action: Action::Patch, body, expires, status: 200, messages };
                 let mut version = self.version(made);
                 version.is_step = true;
-                version.calls = calls;
+                version.calls = calls.filter(|_| !version.control.held);
                 Verdict::Write(Box::new(version))
+            }
+            // It would begin to undo.
+            (None, Some(_)) if held && !skipping => {
+                Verdict::Held { in_mid_step: step_version.is_some() }
             }
             (None, Some(calls)) => Verdict::Calls(calls),
             (None, None) => Verdict::Ended,
@@ -120,7 +164,7 @@ impl Job<'_> {
                 let made = Made { action: Action::Patch, body, expires, status: 200, messages };
                 let mut version = self.version(made);
                 version.is_step = true;
-                version.calls = calls;
+                version.calls = calls.filter(|_| !version.control.held);
                 Verdict::Write(Box::new(version))
             }
             _ => Verdict::Ended,
@@ -424,7 +468,7 @@ impl Job<'_> {
     fn author(&self) -> Option<Arc<str>> {
         let of_current = || self.live().and_then(|current| current.author.clone());
         match &self.invocation.work {
-            Work::Step(_) => of_current(),
+            Work::Step(_) | Work::Control(..) => of_current(),
             Work::Update(_) if self.spec.is_task && self.live().is_some() => of_current(),
             Work::Update(request) => request.principal.user().cloned(),
         }
@@ -445,7 +489,8 @@ impl Job<'_> {
             status: made.status,
             task: info.as_ref().map(|info| info.is_in_progress() && !is_deleted),
             is_undoing: info.as_ref().is_some_and(|info| info.undoing),
-            is_direct: info.is_some_and(|info| info.is_direct),
+            is_direct: info.as_ref().is_some_and(|info| info.is_direct),
+            control: info.map(|info| info.control).unwrap_or_default(),
             purge: is_deleted && made.expires.0 != 0 && made.expires <= *now,
             retention: Retention {
                 limit: self.spec.retention_limit,

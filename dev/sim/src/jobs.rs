@@ -64,6 +64,7 @@ impl Job {
                     step: 0,
                     route: 0,
                     taken: Vec::new(),
+                    skipped: Vec::new(),
                 };
                 Self::Walk { walk, is_cancelled: number % 2 == 1 }
             }
@@ -84,6 +85,7 @@ impl Job {
             step: 0,
             route: 1,
             taken: Vec::new(),
+            skipped: Vec::new(),
         };
         Self::Walk { walk, is_cancelled: false }
     }
@@ -145,12 +147,28 @@ impl Job {
         let task = shown.get(&self.link()).unwrap_or(&Value::Null);
         // A step that another way was chosen for must have had no effect the former way.
         let route = |step: usize| task["taken"][step].as_u64().or(task["route"].as_u64());
-        let names = |steps: std::ops::Range<usize>| {
+        let names = |steps: std::ops::Range<usize>| -> Vec<String> {
             let entries = steps.flat_map(|step| walk.entries(step, route(step).unwrap_or(0)));
             entries.map(|(_, entry)| entry).collect()
         };
-        // The step that was under way when it was cancelled.
-        (names(0..step), names(step..(step + 1).min(walk.steps)))
+        let skipped = Self::skipped(task);
+        let is_skipped = |entry: &String| skipped.iter().any(|it| entry.ends_with(it));
+        let (maybe, done): (Vec<_>, Vec<_>) = names(0..step).into_iter().partition(is_skipped);
+        // And the step that was under way when it was cancelled.
+        (done, [maybe, names(step..(step + 1).min(walk.steps))].concat())
+    }
+
+    /// The ends of the entries of which the walk was not told.
+    fn skipped(task: &Value) -> Vec<String> {
+        let skipped = task["skipped"].as_array().into_iter().flatten();
+        skipped.filter_map(Value::as_str).map(|it| format!("#{it}")).collect()
+    }
+
+    /// How many requests of the walk were skipped.
+    pub fn requests_skipped(&self, shown: &BTreeMap<String, Value>) -> u64 {
+        let Self::Walk { .. } = self else { return 0 };
+        let skipped = shown.get(&self.link()).map_or(0, |task| Self::skipped(task).len());
+        skipped.try_into().expect("a few")
     }
 
     /// How many steps of a walk went another way than the one that it had at first.

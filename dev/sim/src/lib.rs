@@ -21,6 +21,7 @@ pub mod agenda;
 mod backups;
 mod batches;
 pub mod checkers;
+mod controls;
 mod detours;
 mod faults;
 mod handlers;

@@ -79,6 +79,17 @@ const OF_SCENARIOS: &[(&str, &[&str])] = &[
             "a step went another way",
         ],
     ),
+    (
+        "holds",
+        &[
+            "a task was held",
+            "a task was held in the middle of a step and went on under the same keys",
+            "a task was held in the middle of a step and released by another owner",
+            "a task was told to try at once",
+            "what a task waited for was skipped",
+            "a step went on without an answer that was skipped",
+        ],
+    ),
     ("backups", &["a backup was begun", "a backup was restored", "a backup took several attempts"]),
     ("immortals-backups", &["a backup was begun", "a backup was restored"]),
     ("mixed", &["a node ran an older program", "a node lacked a service"]),

@@ -704,6 +704,8 @@ impl Referee {
     fn check_job(&mut self, job: &Job) -> Result<(), Broken> {
         let (sure, perhaps) = job.entries(&self.shown);
         self.paths.count("a step went another way", job.steps_of_other_ways(&self.shown));
+        let skipped = job.requests_skipped(&self.shown);
+        self.paths.count("a step went on without an answer that was skipped", skipped);
         sure.iter().for_each(|entry| self.once.done(entry));
         perhaps.iter().for_each(|entry| self.once.unknown(entry));
         let made = self.made.get(&job.link());

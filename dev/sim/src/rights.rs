@@ -117,6 +117,7 @@ impl RightsWork {
                     step: 0,
                     route: 0,
                     taken: Vec::new(),
+                    skipped: Vec::new(),
                 };
                 let mut body = serde_json::to_value(walk).expect("a walk is JSON");
                 body["documentSelfLink"] = name.as_str().into();

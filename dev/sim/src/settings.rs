@@ -212,6 +212,8 @@ pub const SCENARIOS: [(&str, &[Fault]); 49] = [
         "batches",
         &[Fault::Kill, Fault::KillTwo, Fault::KillBeforeSync, Fault::Isolate, Fault::LostAnswer],
     ),
+    // People hold tasks, release them and skip what they wait for, while their owners change.
+    ("holds", &[Fault::Stall, Fault::Isolate, Fault::Kill, Fault::KillTwo, Fault::Reset]),
     // Everybody must log in, and who may do what changes all the time.
     (
         "rights",
@@ -449,7 +451,7 @@ impl Settings {
                 pause: self.pause.min(20 * MILLISECOND),
                 ..self
             },
-            "fences" => Self { tasks: 5, partitions: 4, busy: 20 * SECOND, ..self },
+            "fences" | "holds" => Self { tasks: 5, partitions: 4, busy: 20 * SECOND, ..self },
             _ => self,
         }
     }

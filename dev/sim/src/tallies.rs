@@ -2,7 +2,7 @@
 //! takes entries and never looks whether it has them already, and a walk is a task that adds to
 //! tallies.
 
-use protocol::{Method, Problem, Request, Response};
+use protocol::{Code, Method, Problem, Request, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use services::{Context, Patch, Plan, Service, Spec, Task, succeeded};
@@ -62,6 +62,9 @@ pub struct Walk {
     /// The routes of the steps that were taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken: Vec<u64>,
+    /// The entries of which it was not told whether they were added, as `step.at`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
@@ -105,8 +108,12 @@ impl Task for WalkTask {
         walk: &mut Walk,
         answers: &[Response],
     ) -> Result<(), Problem> {
-        for answer in answers {
-            succeeded(answer)?;
+        for (at, answer) in answers.iter().enumerate() {
+            if answer.status == Code::Skipped.status() {
+                walk.skipped.push(format!("{}.{at}", walk.step));
+            } else {
+                succeeded(answer)?;
+            }
         }
         walk.step += 1;
         if walk.route > 0 {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::agenda::{MILLISECOND, Time};
 use crate::batches::Adding;
 use crate::checkers::document::{Asked, Change, Fields, Told};
+use crate::controls::ControlWork;
 use crate::jobs::Making;
 use crate::machine::WALL_AT_START;
 use crate::referee::Referee;
@@ -87,6 +88,8 @@ pub(crate) enum Work {
         link: String,
         route: u64,
     },
+    /// A task is held, released or the like.
+    Control(ControlWork),
     /// Wait until a task has come to its end.
     End {
         link: String,
@@ -151,6 +154,7 @@ impl Work {
             | Self::Purge { .. }
             | Self::Repeat(_)
             | Self::Reroute { .. }
+            | Self::Control(_)
             | Self::Cancel { .. } => true,
             Self::Rights(work) => work.is_write(),
             Self::Search(_)
@@ -354,6 +358,7 @@ impl Work {
                 let body = json!({ "taskInfo": { "stage": "CANCELLED" } });
                 Request::new(Method::Patch, link.clone()).with_json(&body)
             }
+            Self::Control(work) => work.request(),
             Self::End { link } | Self::Show { link } | Self::ReadMortal { link } => {
                 Request::new(Method::Get, link.clone())
             }
@@ -477,6 +482,7 @@ impl fmt::Display for Work {
             Self::Make(making) => write!(f, "make {}", making.link()),
             Self::Purge { link } => write!(f, "purge {link}"),
             Self::Cancel { link } => write!(f, "cancel {link}"),
+            Self::Control(work) => write!(f, "{work}"),
             Self::End { link } => write!(f, "the end of {link}"),
             Self::Show { link } => write!(f, "show {link}"),
             Self::Available => write!(f, "available"),

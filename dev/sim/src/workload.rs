@@ -10,6 +10,7 @@ use crate::agenda::{MILLISECOND, SECOND, Time};
 use crate::batches::pair_makings;
 use crate::checkers::Broken;
 use crate::checkers::document::Told;
+use crate::controls::{self, ControlWork};
 use crate::jobs::{Job, Making};
 use crate::referee::Referee;
 use crate::rights::RightsWork;
@@ -66,6 +67,8 @@ pub(crate) enum Habit {
     Reroutes,
     /// They add to several tallies at once.
     Batches,
+    /// They hold tasks and release them.
+    Holds,
     /// They change who may do what, and put it to the test.
     Rights,
 }
@@ -77,6 +80,7 @@ impl Habit {
             "hours" => Self::Repeats,
             "fences" => Self::Reroutes,
             "batches" => Self::Batches,
+            "holds" => Self::Holds,
             "rights" => Self::Rights,
             _ => Self::Usual,
         }
@@ -333,6 +337,14 @@ impl Workload {
             return self.choose(client, now, referee);
         }
         let one = &mut self.clients[client];
+        if one.habit == Habit::Holds && !self.jobs.is_empty() && one.rng.chance(400) {
+            let job = one.rng.pick(&self.jobs);
+            if !(ControlWork::is_rerouted(job) && one.rng.chance(250)) {
+                return Work::Control(ControlWork::choose(&mut one.rng, job));
+            }
+            let route = one.made * 100 + u64::try_from(client).expect("a few") + 1;
+            return Work::Reroute { link: job.link(), route };
+        }
         if one.habit == Habit::Reroutes && !self.jobs.is_empty() && one.rng.chance(300) {
             let link = one.rng.pick(&self.jobs).link();
             // Never 0, which is not noted.
@@ -358,6 +370,7 @@ impl Workload {
         if self.jobs.len() < self.jobs_max && referee.have_tallies() {
             let number = self.jobs.len() + self.first_job;
             let job = match self.clients[client].habit {
+                Habit::Holds if number.is_multiple_of(2) => Job::rerouted(number, &tally_links()),
                 Habit::Reroutes => Job::rerouted(number, &tally_links()),
                 _ => Job::numbered(number, &tally_links()),
             };
@@ -425,7 +438,12 @@ impl Workload {
             return Ok(None);
         };
         let verdict = match &reply {
-            Reply::Answer { at, response } => referee.judge(*at, one, &mut doing, response)?,
+            Reply::Answer { at, response } => {
+                match controls::judged(one, &mut referee.paths, &mut doing, response) {
+                    Some(verdict) => verdict,
+                    None => referee.judge(*at, one, &mut doing, response)?,
+                }
+            }
             Reply::Refused => Verdict::NotApplied("no connection".into()),
             Reply::Broken => Verdict::Unknown("the connection broke".into()),
             Reply::TooLate => Verdict::Unknown("no answer in time".into()),

@@ -18,6 +18,7 @@ mod cluster;
 mod explained;
 mod forgotten;
 mod full_disk;
+mod held;
 mod hidden;
 mod history;
 mod http;

@@ -264,7 +264,16 @@ fn schema_of(spec: &Spec) -> Value {
     let mut properties: Map<String, Value> =
         spec.fields.iter().map(|field| (field.name.clone(), schema_of_field(field))).collect();
     if spec.is_task {
-        properties.insert("taskInfo".into(), json!({ "type": ["object", "null"] }));
+        let control = |what: &str| json!({ "type": "boolean", "description": what });
+        let info = json!({
+            "type": ["object", "null"],
+            "properties": {
+                "held": control("In a PATCH of its own: hold the task (true), release it (false)"),
+                "retry": control("In a PATCH of its own: try now what waits for its next attempt"),
+                "skip": control("In a PATCH of its own: give up what is not answered of the step"),
+            },
+        });
+        properties.insert("taskInfo".into(), info);
     }
     let required: Vec<&str> = spec
         .fields

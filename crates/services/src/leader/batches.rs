@@ -344,7 +344,7 @@ impl PartitionLeader {
                 ));
                 return self.refuse_batch(cx, id, Ending::Said(problem.into()));
             }
-            Verdict::Calls(_) | Verdict::Ended => {
+            Verdict::Calls(_) | Verdict::Ended | Verdict::Held { .. } => {
                 let problem = Problem::internal("a write was run as a task's step");
                 return self.refuse_batch(cx, id, Ending::Said(problem.into()));
             }

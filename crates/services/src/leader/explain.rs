@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use protocol::explanation::{Finding, WaitsFor, explanation};
-use protocol::{Document, Response, links};
+use protocol::{Document, Moment, Response, links};
 use storage::StoreError;
 
 use super::asked::Asked;
@@ -12,6 +12,7 @@ use super::context::StepContext;
 use super::line::Line;
 use super::runners::{Call, Hindrance, Phase, Runner, Why};
 use super::state::PartitionLeader;
+use crate::control::Controlled;
 use crate::invoker::Handlers;
 use crate::outside::no_program_attached;
 use crate::task::TaskInfo;
@@ -83,6 +84,7 @@ impl PartitionLeader {
         }
         let Some(task) = live.filter(|it| self.is_task(cx, it)) else { return findings };
         let info = TaskInfo::of(&task.body);
+        findings.extend(of_hold(link, &info, cx.now().wall));
         match self.tasks.runners.get(link) {
             Some(runner) => findings.extend(self.of_runner(link, runner, now)),
             None if info.is_in_progress() => findings.push(no_next_event("nobody minds it")),
@@ -107,12 +109,12 @@ impl PartitionLeader {
             }
             Phase::Calling(calls) => {
                 let open = calls.iter().filter(|call| call.answer.is_none());
-                let told = |call| of_call(call, runner.undoes, now).for_micros(Some(lasted));
+                let told = |call| of_call(link, call, runner, now).for_micros(Some(lasted));
                 open.map(told).collect()
             }
-            Phase::Queued | Phase::Again { .. } | Phase::Ending => Vec::new(),
+            Phase::Queued | Phase::Again { .. } | Phase::Ending | Phase::Held => Vec::new(),
         };
-        findings.extend(runner.hindrance.as_ref().map(|why| of_hindrance(why, runner, now)));
+        findings.extend(runner.hindrance.as_ref().map(|why| of_hindrance(link, why, runner, now)));
         findings.extend(self.lack(link, runner).map(no_next_event));
         if !runner.deferred.is_empty() {
             let text =
@@ -193,8 +195,31 @@ fn no_program(cx: &StepContext<'_, '_>, link: &str) -> Option<Finding> {
     (!attached.contains(factory)).then(|| no_program_attached(factory))
 }
 
+/// Somebody holds the task, or has skipped what it waits for.
+fn of_hold(link: &str, info: &TaskInfo, wall: Moment) -> Option<Finding> {
+    let Controlled { held, held_time_micros, held_by, step_version, skipping, .. } = &info.control;
+    if !held {
+        return None;
+    }
+    let by = held_by.as_ref().map_or(String::new(), |user| format!(" by {user}"));
+    let (step, skip) = match step_version {
+        None => ("", String::new()),
+        Some(_) if *skipping => ("; what its step waited for is skipped", String::new()),
+        Some(_) => (
+            " in the middle of a step, whose calls may have been made",
+            format!(", give up what is not answered of that step: amrita task skip {link}"),
+        ),
+    };
+    let text = format!("the task is held{by}{step}: it takes no step until it is released");
+    let remedy = format!(
+        "let it go on: amrita task release {link}{skip}, or end it: amrita task cancel {link}"
+    );
+    let lasted = held_time_micros.map(|since| wall.0.saturating_sub(since));
+    Some(Finding::stuck(WaitsFor::Person, text, remedy).for_micros(lasted))
+}
+
 /// The step could not be written.
-fn of_hindrance(hindrance: &Hindrance, runner: &Runner, now: u64) -> Finding {
+fn of_hindrance(link: &str, hindrance: &Hindrance, runner: &Runner, now: u64) -> Finding {
     let Hindrance { why: Why { waits_for, text, remedy }, times, since_micros } = hindrance;
     let goes_on = match &runner.phase {
         Phase::Again { at_micros, .. } => {
@@ -206,7 +231,10 @@ fn of_hindrance(hindrance: &Hindrance, runner: &Runner, now: u64) -> Finding {
     let text = format!("the step could not be written, {often} so far: {text}; {goes_on}");
     let finding = match *times < TRIES_STUCK {
         true => Finding::passing(*waits_for, text),
-        false => Finding::stuck(*waits_for, text, remedy),
+        false => {
+            let now = format!("to try it at once: amrita task retry {link}");
+            Finding::stuck(*waits_for, text, format!("{remedy}; {now}"))
+        }
     };
     finding.for_micros(Some(now.saturating_sub(*since_micros)))
 }
@@ -219,9 +247,10 @@ fn no_next_event(lack: &str) -> Finding {
     Finding::stuck(WaitsFor::Person, text, remedy)
 }
 
-fn of_call(call: &Call, undoes: bool, now: u64) -> Finding {
+fn of_call(link: &str, call: &Call, runner: &Runner, now: u64) -> Finding {
     let (method, path) = (call.request.method.name(), &call.request.path);
-    let what = if undoes { "to undo what it did, the task asks for" } else { "the task asks for" };
+    let what =
+        if runner.undoes { "to undo what it did, the task asks for" } else { "the task asks for" };
     // The one that is under way is not answered so far.
     let failed = call.tries.saturating_sub(u32::from(call.number.is_some()));
     let failed_so_often = match failed {
@@ -230,6 +259,7 @@ fn of_call(call: &Call, undoes: bool, now: u64) -> Finding {
         times => format!(", which was not possible {times} times"),
     };
     let goes_on = match call.again_at_micros {
+        Some(_) if runner.held => "not once more while the task is held".to_owned(),
         Some(at) => format!("once more in {} ms", at.saturating_sub(now) / 1_000),
         None => "no answer so far".to_owned(),
     };
@@ -237,11 +267,12 @@ fn of_call(call: &Call, undoes: bool, now: u64) -> Finding {
     if failed < TRIES_STUCK {
         return Finding::passing(WaitsFor::Call, text);
     }
-    Finding::stuck(
-        WaitsFor::Call,
-        text,
-        format!("see what {path} waits for: amrita explain {path}"),
-    )
+    let remedy = format!(
+        "see what {path} waits for: amrita explain {path}; to try at once: amrita task retry {link}; \
+         to try no more until it is released: amrita task hold {link}; to go on without the answer: \
+         amrita task skip {link}"
+    );
+    Finding::stuck(WaitsFor::Call, text, remedy)
 }
 
 fn in_line(line: &Line, now: u64) -> Vec<Finding> {

@@ -23,6 +23,7 @@ use super::repeats::with_location;
 use super::revert;
 use super::runners::{Admission, TRIES_TOLD, Why};
 use super::state::{PartitionLeader, outdated};
+use crate::control::Control;
 use crate::handlers::Step;
 use crate::instance_write::answer_to;
 use crate::invocation::{Ask, Invocation, Invoked, NewVersion, Verdict, Work};
@@ -60,8 +61,10 @@ impl PartitionLeader {
     ) -> Result<(), StoreError> {
         let now = cx.now().steady_micros;
         while let Some(item) = self.next_item(link) {
+            let is_ahead = self.lines.get(link).is_some_and(|line| !line.flights.is_empty());
             let is_write_ahead = match &item.who {
-                Who::Client(asked) => match self.tasks.admit(link, &asked.request, now) {
+                Who::Client(asked) => match self.tasks.admit(link, &asked.request, (now, is_ahead))
+                {
                     Admission::Run => true,
                     Admission::Replan => {
                         self.lines.entry(link.to_owned()).or_default().push(Item::step(Step::Plan));
@@ -71,6 +74,7 @@ impl PartitionLeader {
                         self.tasks.defer(link, item);
                         continue;
                     }
+                    Admission::Wait => false,
                 },
                 Who::Step(step) if cx.at.quorum.up < cx.at.quorum.needed => {
                     let tries = self.tasks.await_quorum(link, now, step.clone());
@@ -84,7 +88,8 @@ impl PartitionLeader {
             };
             let line = self.lines.entry(link.to_owned()).or_default();
             if !is_write_ahead && !line.flights.is_empty() {
-                // A step sees committed versions only: what it asks of others cannot be undone.
+                // A step sees committed versions only: what it asks of others cannot be undone. So
+                // does a change of a task that is held.
                 line.waiting.push_front(item);
                 break;
             }
@@ -139,7 +144,7 @@ impl PartitionLeader {
         };
         let (permitted, work) = match (permitted, work) {
             (Err(problem), _) | (Ok(()), Err(problem)) => (Err(problem), item.work()),
-            (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| item.work())),
+            (Ok(()), Ok(work)) => (Ok(()), work.unwrap_or_else(|| self.work(cx, link, &item))),
         };
         let user_made = match &item.who {
             Who::Client(asked) => cx.made_of(&asked.request.principal),
@@ -201,6 +206,20 @@ impl PartitionLeader {
             work,
             user_made,
             said: None,
+        }
+    }
+
+    fn work(&self, cx: &StepContext<'_, '_>, link: &str, item: &Item) -> Work {
+        let is_task = || cx.handlers().catalogue.spec_of(link).is_some_and(|spec| spec.is_task);
+        match &item.who {
+            Who::Client(asked) if asked.request.method == Method::Patch && is_task() => {
+                let request = &asked.request;
+                Control::of(&request.body).map_or_else(
+                    || item.work(),
+                    |it| Work::Control(Arc::clone(request), it, self.tasks.under_way(link)),
+                )
+            }
+            _ => item.work(),
         }
     }
 
@@ -294,6 +313,9 @@ impl PartitionLeader {
         match who {
             Who::Client(asked) => {
                 let verdict = revert::checked(cx, &asked.request, verdict)?;
+                if matches!(verdict, Verdict::Shown(_)) {
+                    self.try_now_or_skip(cx, link, &asked.request)?;
+                }
                 self.client_verdict(cx, link, (asked, runs), verdict);
                 Ok(())
             }
@@ -335,7 +357,7 @@ impl PartitionLeader {
                 let response = cx.answer_to(&asked.request.principal, 200, &document);
                 self.hold(cx, link, (asked, runs), response);
             }
-            Verdict::Calls(_) | Verdict::Ended | Verdict::Ask(_) => {
+            Verdict::Calls(_) | Verdict::Ended | Verdict::Held { .. } | Verdict::Ask(_) => {
                 let problem = Problem::internal("a write was run as a task's step");
                 self.refuse(cx, asked.ticket, link, problem);
             }
@@ -382,6 +404,7 @@ impl PartitionLeader {
                 Ok(())
             }
             Verdict::Calls(calls) => self.start_calls(cx, link, seen.unwrap_or_default(), calls),
+            Verdict::Held { in_mid_step } => self.enter_held(cx, link, in_mid_step),
             Verdict::Refused(_)
             | Verdict::AsItIs(_)
             | Verdict::Shown(_)

@@ -10,6 +10,7 @@ mod asked;
 mod awaited;
 mod batches;
 mod context;
+mod controls;
 mod expiry;
 mod explain;
 mod flows;

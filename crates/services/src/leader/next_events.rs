@@ -11,7 +11,7 @@ use storage::{Reader, StoreError};
 
 use super::context::StepContext;
 use super::line::{Line, Who};
-use super::runners::{Phase, Runner, Tasks};
+use super::runners::{Call, Phase, Runner, Tasks};
 use super::state::PartitionLeader;
 use crate::Catalogue;
 use crate::io::PartitionAction;
@@ -118,14 +118,18 @@ fn lack(
         Phase::Calling(calls) => {
             let is_out =
                 |number: Option<u64>| number.is_some_and(|it| tasks.calls.contains_key(&it));
-            let mut open = calls.iter().filter(|call| call.answer.is_none()).peekable();
-            match open.peek() {
-                None => Some("all it has asked is answered, and it has not learnt so"),
-                Some(_) => open
-                    .any(|call| call.again_at_micros.is_none() && !is_out(call.number))
-                    .then_some("it waits for an answer to what is not asked"),
+            let open: Vec<_> = calls.iter().filter(|call| call.answer.is_none()).collect();
+            let is_lost = |call: &&Call| call.again_at_micros.is_none() && !is_out(call.number);
+            if open.is_empty() {
+                Some("all it has asked is answered, and it has not learnt so")
+            } else if runner.held && !open.iter().any(|call| is_out(call.number)) {
+                Some("it is held, and waits for answers to what is not asked")
+            } else {
+                open.iter().any(is_lost).then_some("it waits for an answer to what is not asked")
             }
         }
+        // A person is its next event.
+        Phase::Held if !runner.held => Some("it rests, and nobody holds it"),
         _ => None,
     }
 }
@@ -143,7 +147,7 @@ mod tests {
     use protocol::{Method, Moment, Request};
 
     use super::super::line::Item;
-    use super::super::runners::{Call, Fencing};
+    use super::super::runners::Fencing;
     use super::*;
     use crate::handlers::{Calls, Step};
 
@@ -162,7 +166,7 @@ mod tests {
     }
 
     fn pausing() -> Phase {
-        let calls = Calls { life: 1, after_micros: 5, requests: Vec::new(), is_undo: false };
+        let calls = Calls { life: 1, after_micros: 5, ..Calls::default() };
         Phase::Pausing { until_micros: 5, version: 1, calls, surely_not_begun: false }
     }
 
@@ -189,6 +193,15 @@ mod tests {
         for phase in [pausing(), again(), call(Some(7), None), call(None, Some(9))] {
             assert_eq!(lacks(phase, active), None);
         }
+        let held = |phase: Phase| {
+            let (mut tasks, mut line) = (Tasks::new(1), Line::default());
+            active(&mut tasks, &mut line);
+            let runner = Runner { held: true, ..Runner::new(phase, Moment(0), 0) };
+            lack(LINK, &runner, false, &tasks, Some(&line))
+        };
+        assert_eq!((held(Phase::Held), held(call(Some(7), None))), (None, None));
+        assert!(held(call(None, Some(9))).unwrap().contains("is held"));
+        assert!(lacks(Phase::Held, active).unwrap().contains("nobody holds it"));
         assert!(lacks(call(Some(8), None), active).unwrap().contains("not asked"));
         assert!(lacks(call(None, None), active).unwrap().contains("not asked"));
         assert!(lacks(Phase::Calling(Vec::new()), active).unwrap().contains("learnt"));

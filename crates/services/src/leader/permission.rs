@@ -15,7 +15,7 @@ use super::context::StepContext;
 use crate::Spec;
 use crate::invocation::Verdict;
 use crate::invoker::Handlers;
-use crate::task::{TaskInfo, asks_only_to_cancel};
+use crate::task::{TaskInfo, asks_no_change};
 
 /// How many tokens of one user count at a time.
 const TOKENS_OF_ONE_MAX: usize = 10_000;
@@ -134,12 +134,13 @@ impl StepContext<'_, '_> {
         let is_nobodys = request.principal.user().is_none() && task.author.is_none();
         let is_maker = is_nobodys || maker.is_some_and(|maker| self.is_of_life(maker, task));
         let is_system = request.principal == Principal::System;
-        if !is_task || !is_change || is_maker || is_system || asks_only_to_cancel(&request.body) {
+        if !is_task || !is_change || is_maker || is_system || asks_no_change(&request.body) {
             return Ok(());
         }
         let text = format!(
             "{} was made by another user and acts with the rights of that one: it may be cancelled \
-             (by taskInfo.stage alone) or deleted, not changed",
+             (by taskInfo.stage alone), held, released, tried again and skipped, or deleted, not \
+             changed",
             task.link
         );
         Err(Problem::new(Code::AccessDenied, text))

@@ -7,6 +7,7 @@ use protocol::explanation::WaitsFor;
 use protocol::{GroupId, Method, Moment, Request, Response};
 
 use super::line::Item;
+use crate::control::{Begun, Control, UnderWay, Waits};
 use crate::handlers::{Calls, Step};
 use crate::task::asks_to_end;
 
@@ -55,8 +56,12 @@ pub(super) struct Runner {
     pub(super) phase: Phase,
     /// When that phase began.
     pub(super) since_micros: u64,
-    /// The last owner may have begun this step.
+    /// The last owner may have begun this step, or this one has, before the task was held.
     pub(super) resumed: bool,
+    /// Since when calls of the present step have been made here.
+    pub(super) begun: Option<Moment>,
+    /// Somebody holds it: no call is made once more.
+    pub(super) held: bool,
     pub(super) expires: Moment,
     pub(super) deferred: VecDeque<Item>,
     /// Why its step is not written, until it is.
@@ -130,6 +135,8 @@ pub(super) enum Phase {
     },
     /// A write that ends the task is in flight.
     Ending,
+    /// Somebody holds it, and nothing of it is under way. It waits for a person.
+    Held,
 }
 
 /// One call of a step.
@@ -148,6 +155,8 @@ pub(super) enum Admission {
     Replan,
     /// It waits until the step is learnt.
     Defer,
+    /// It waits until what is in flight is applied.
+    Wait,
 }
 
 impl Tasks {
@@ -168,23 +177,61 @@ impl Tasks {
         self.runners.get(link).map_or(0, |runner| runner.deferred.len())
     }
 
-    pub(super) fn admit(&mut self, link: &str, request: &Request, now: u64) -> Admission {
+    /// `is_ahead`: versions of the task are in flight.
+    pub(super) fn admit(
+        &mut self,
+        link: &str,
+        request: &Request,
+        (now, is_ahead): (u64, bool),
+    ) -> Admission {
         let Some(runner) = self.runners.get_mut(link) else { return Admission::Run };
         if request.method != Method::Patch || asks_to_end(&request.body) {
             return Admission::Run;
         }
+        let control = Control::of(&request.body);
         match &runner.phase {
             Phase::Ending => Admission::Run,
+            // A release may be among them. A change after it waits for the step that goes on.
+            Phase::Held if control.is_none() && is_ahead => Admission::Wait,
+            Phase::Held => Admission::Run,
             Phase::Pausing { calls, surely_not_begun, .. }
-                if !runner.resumed || calls.requests.is_empty() || *surely_not_begun =>
+                if matches!(control, None | Some(Control::Hold))
+                    && (!runner.resumed || calls.requests.is_empty() || *surely_not_begun) =>
             {
+                // What was not begun is begun by none but the plan that comes after this.
+                runner.resumed = false;
                 runner.enter(Phase::Queued, now);
                 Admission::Replan
             }
+            _ if control.is_some() => Admission::Run,
             _ if runner.resumed => Admission::Defer,
             Phase::Calling(_) | Phase::Again { .. } => Admission::Defer,
             _ => Admission::Run,
         }
+    }
+
+    /// What is known of the step of a task.
+    pub(super) fn under_way(&self, link: &str) -> UnderWay {
+        let Some(runner) = self.runners.get(link) else { return UnderWay::default() };
+        let begun = match &runner.phase {
+            // It is in the state whether it was begun.
+            Phase::Held => Begun::No,
+            _ if runner.resumed => Begun::Perhaps(None),
+            _ if runner.begun.is_some() => Begun::Perhaps(runner.begun),
+            _ => Begun::No,
+        };
+        let waits = match &runner.phase {
+            Phase::Pausing { .. } => Waits::Pause,
+            Phase::Again { .. } => Waits::WriteAgain,
+            Phase::Calling(calls) => {
+                match calls.iter().any(|call| call.again_at_micros.is_some()) {
+                    true => Waits::CallAgain,
+                    false => Waits::Answers,
+                }
+            }
+            _ => Waits::Nothing,
+        };
+        UnderWay { begun, waits, undoes: runner.undoes }
     }
 
     pub(super) fn defer(&mut self, link: &str, item: Item) {
@@ -255,6 +302,8 @@ impl Runner {
             phase,
             since_micros: now,
             resumed: false,
+            begun: None,
+            held: false,
             expires,
             deferred: VecDeque::new(),
             hindrance: None,
@@ -281,8 +330,12 @@ impl Runner {
         match &self.phase {
             Phase::Pausing { until_micros, .. } => *until_micros <= now_micros,
             Phase::Again { at_micros, .. } => *at_micros <= now_micros,
-            Phase::Calling(calls) => calls.iter().any(|call| call.is_due(now_micros)),
-            Phase::AwaitingFence | Phase::AwaitingTurn | Phase::Queued | Phase::Ending => false,
+            Phase::Calling(calls) => !self.held && calls.iter().any(|it| it.is_due(now_micros)),
+            Phase::AwaitingFence
+            | Phase::AwaitingTurn
+            | Phase::Queued
+            | Phase::Ending
+            | Phase::Held => false,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! answers are learnt by the very state that asked, and no step has to be run twice. This holds
 //! across owners too, because the step that the last owner may have begun is finished first.
 //! Cancelling and deleting do not wait: the task ends, and answers still to come are ignored.
+//! Holding and skipping do not wait either, see [`super::controls`].
 
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ use protocol::{
 use storage::StoreError;
 
 use super::context::StepContext;
+use super::controls::resumed;
 use super::line::{Item, Line};
 use super::runners::{Call, Fencing, Phase, Runner, TRIES_TOLD, pause};
 use super::state::PartitionLeader;
+use crate::control::skipped;
 use crate::handlers::{Calls, Step};
 use crate::invocation::NewVersion;
 use crate::io::PartitionAction;
@@ -40,9 +43,8 @@ impl PartitionLeader {
         )));
         let now = cx.now().steady_micros;
         for link in links {
-            let expires = cx.latest(&link)?.map_or(Moment(0), |task| task.expires);
-            let runner = Runner::new(Phase::AwaitingFence, expires, now);
-            self.tasks.add(link, Runner { resumed: true, ..runner });
+            let runner = resumed(cx.latest(&link)?.as_deref(), now);
+            self.tasks.add(link, runner);
         }
         self.tasks.fencing = Some(Fencing { since_micros: now, lacking: None });
         let (opening, source) = (self.duty.opening, self.source());
@@ -68,7 +70,7 @@ impl PartitionLeader {
         }
     }
 
-    fn give_turns(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
+    pub(super) fn give_turns(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
         while self.tasks.active.len() < self.tasks.active_max {
             let Some(link) = self.tasks.turns.pop_front() else { break };
             let Some(runner) = self.tasks.runners.get_mut(&link) else { continue };
@@ -82,7 +84,7 @@ impl PartitionLeader {
     }
 
     /// Puts a step before whatever waits in the task's line.
-    fn push_step(
+    pub(super) fn push_step(
         &mut self,
         cx: &mut StepContext<'_, '_>,
         link: &str,
@@ -106,6 +108,14 @@ impl PartitionLeader {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         let now = cx.now().steady_micros;
         runner.hindrance = None;
+        let version = calls.planned_by.unwrap_or(version);
+        if calls.is_skipped {
+            let answers = calls.requests.iter().map(|_| skipped()).collect();
+            return match calls.is_undo {
+                true => self.push_step(cx, link, Step::Undone(answers)),
+                false => self.push_learn(cx, link, answers),
+            };
+        }
         if calls.after_micros > 0 {
             let until_micros = now.saturating_add(calls.after_micros);
             let surely_not_begun = calls.after_micros > CLOCK_SKEW_MICROS;
@@ -166,6 +176,7 @@ impl PartitionLeader {
         let count = made.len();
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         runner.enter(Phase::Calling(made), cx.now().steady_micros);
+        runner.begun.get_or_insert(cx.now().wall);
         runner.undoes = is_undo;
         for place in 0..count {
             self.make_call(cx, link, place);
@@ -173,7 +184,7 @@ impl PartitionLeader {
         Ok(())
     }
 
-    fn make_call(&mut self, cx: &mut StepContext<'_, '_>, link: &str, place: usize) {
+    pub(super) fn make_call(&mut self, cx: &mut StepContext<'_, '_>, link: &str, place: usize) {
         let number = self.next_number();
         let Some(call) = self.tasks.call_mut(link, place) else { return };
         call.number = Some(number);
@@ -203,7 +214,8 @@ impl PartitionLeader {
         call.number = None;
         if !may_be_tried_again(&response) {
             call.answer = Some(response);
-            return self.learn(cx, &link);
+            self.learn(cx, &link)?;
+            return self.stop_calls(cx, &link);
         }
         call.again_at_micros = Some(cx.now().steady_micros + pause(call.tries));
         if call.tries.is_multiple_of(TRIES_TOLD) {
@@ -216,11 +228,15 @@ impl PartitionLeader {
                 response.status
             )));
         }
-        Ok(())
+        self.stop_calls(cx, &link)
     }
 
     /// When all calls are answered, the answers go to the task.
-    fn learn(&mut self, cx: &mut StepContext<'_, '_>, link: &str) -> Result<(), StoreError> {
+    pub(super) fn learn(
+        &mut self,
+        cx: &mut StepContext<'_, '_>,
+        link: &str,
+    ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
         let Phase::Calling(calls) = &mut runner.phase else { return Ok(()) };
         if calls.iter().any(|call| call.answer.is_none()) {
@@ -272,13 +288,11 @@ impl PartitionLeader {
                 if let Some(waiting) = self.tasks.waiting.get_mut(link) {
                     waiting.expires = document.expires;
                 }
+                runner.held = version.control.held;
                 if version.is_step {
                     return self.step_written(cx, link, document.version, version.calls);
                 }
-                if matches!(runner.phase, Phase::Pausing { .. }) && version.is_undoing {
-                    return self.push_step(cx, link, Step::Plan);
-                }
-                Ok(())
+                self.controlled(cx, link, &version.control, version.is_undoing)
             }
         }
     }
@@ -292,7 +306,7 @@ impl PartitionLeader {
         calls: Option<Calls>,
     ) -> Result<(), StoreError> {
         let Some(runner) = self.tasks.runners.get_mut(link) else { return Ok(()) };
-        runner.resumed = false;
+        (runner.resumed, runner.begun) = (false, None);
         runner.hindrance = None;
         let deferred = std::mem::take(&mut runner.deferred);
         let is_busy = self.lines.get(link).is_some_and(|line| !line.is_idle());

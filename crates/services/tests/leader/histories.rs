@@ -35,6 +35,11 @@ enum Asker {
         opening: u64,
         source: Source,
     },
+    /// Somebody holds a task, releases it and the like, or changes it. Whatever comes of it.
+    Control {
+        request: Request,
+        key: RequestKey,
+    },
 }
 
 struct Cluster {
@@ -50,6 +55,9 @@ struct Cluster {
     on_the_way: Vec<Asker>,
     succeeded: usize,
     takeovers: usize,
+    /// How many holds and the like were answered that found a step begun.
+    held_in_mid_step: usize,
+    controls: usize,
 }
 
 impl Cluster {
@@ -65,6 +73,8 @@ impl Cluster {
             on_the_way: Vec::new(),
             succeeded: 0,
             takeovers: 0,
+            held_in_mid_step: 0,
+            controls: 0,
         }
     }
 
@@ -146,8 +156,12 @@ impl Cluster {
 
     fn answered(&mut self, number: u64, answer: &PartitionAnswer) {
         let asker = self.asked.remove(&number).expect("a caller is answered once");
+        if matches!(asker, Asker::Control { .. }) {
+            return self.noted(answer);
+        }
         let PartitionAnswer::Response(response) = answer else { panic!("no query was asked") };
         match asker {
+            Asker::Control { .. } => unreachable!("it was looked at before"),
             Asker::Client { .. } if response.is_success() => self.succeeded += 1,
             Asker::Client { .. } => {
                 let body = response.to_json();
@@ -170,6 +184,16 @@ impl Cluster {
         }
     }
 
+    fn noted(&mut self, answer: &PartitionAnswer) {
+        let (PartitionAnswer::Response(response) | PartitionAnswer::Unchanged(response)) = answer
+        else {
+            panic!("no query was asked")
+        };
+        let info = &response.to_json()["taskInfo"];
+        let is_in_mid_step = response.is_success() && info["stepVersion"].is_u64();
+        self.held_in_mid_step += usize::from(is_in_mid_step && info["held"] == true);
+    }
+
     fn deliver(&mut self) {
         if self.on_the_way.is_empty() {
             return;
@@ -178,7 +202,7 @@ impl Cluster {
         let asker = self.on_the_way.swap_remove(which);
         self.number += 1;
         let (question, key) = match &asker {
-            Asker::Client { request, key } => {
+            Asker::Client { request, key } | Asker::Control { request, key } => {
                 (PartitionQuestion::Rest(request.clone()), Some(key.clone()))
             }
             Asker::Call { request, .. } => {
@@ -264,6 +288,22 @@ impl Cluster {
         }
     }
 
+    /// Somebody does something with a task. In the end it is only released.
+    fn control(&mut self, link: &str, is_end: bool, same: serde_json::Value) {
+        let body = match self.random.index(10) {
+            _ if is_end => json!({"taskInfo": {"held": false}}),
+            0..4 => json!({"taskInfo": {"held": true}}),
+            4..7 => json!({"taskInfo": {"held": false}}),
+            7 => json!({"taskInfo": {"retry": true}}),
+            // A change, though of nothing.
+            _ => same,
+        };
+        self.controls += 1;
+        let key = RequestKey::User { key: format!("control {}", self.controls), digest: 7 };
+        let request = Request::new(Method::Patch, link).with_json(&body);
+        self.on_the_way.push(Asker::Control { request, key });
+    }
+
     fn client(&mut self, name: &str, request: Request) {
         let key = RequestKey::User { key: name.to_owned(), digest: 7 };
         self.on_the_way.push(Asker::Client { request, key });
@@ -275,11 +315,13 @@ impl Cluster {
     }
 }
 
-/// Plays one history and gives back how many takeovers there were.
-fn history(seed: u64) -> usize {
+/// Plays one history and gives back how many takeovers there were, and how many holds in the middle
+/// of a step.
+fn history(seed: u64) -> (usize, usize) {
     const ADDITIONS: usize = 20;
     const TASKS: usize = 4;
     const STEPS: usize = 5;
+    const HOLDS_UNTIL: usize = 3_000;
     let mut cluster = Cluster::new(seed);
     cluster.open();
     let make = Request::new(Method::Post, COUNTER).with_json(&json!({"name": "counter"}));
@@ -308,6 +350,10 @@ fn history(seed: u64) -> usize {
     let mut turns = 0;
     while cluster.succeeded < wanted || !(0..TASKS).all(|it| is_over(walk(&cluster, it))) {
         cluster.anything();
+        if cluster.random.chance(50) {
+            let link = format!("/core/walks/w{}", cluster.random.index(TASKS));
+            cluster.control(&link, turns > HOLDS_UNTIL, json!({"steps": STEPS}));
+        }
         turns += 1;
         assert!(turns < 100_000, "seed {seed}: nothing gets on any more");
     }
@@ -320,11 +366,13 @@ fn history(seed: u64) -> usize {
         assert_eq!(body["done"], STEPS, "seed {seed}");
     }
     assert_eq!(counter, expected, "seed {seed}: each addition counts once");
-    cluster.takeovers
+    (cluster.takeovers, cluster.held_in_mid_step)
 }
 
 #[test]
 fn whatever_happens_each_addition_counts_once() {
-    let takeovers: usize = (0..100).map(history).sum();
+    let of_all = (0..100).map(history);
+    let (takeovers, held) = of_all.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     assert!(takeovers > 100, "owners were replaced often: {takeovers}");
+    assert!(held > 100, "tasks were held in the middle of a step: {held}");
 }

@@ -200,3 +200,33 @@ fn the_numbers_of_a_factory_are_for_who_may_read_all_its_documents() {
         assert_eq!(said.contains(" 200 "), sees, "{said}");
     }
 }
+
+/// None of it lets them choose what is done with the maker's rights.
+#[test]
+fn others_may_hold_a_task_and_the_like_and_not_change_it() {
+    let mut world = World::new();
+    world.guard(policy(5, &[only(&["GET", "PATCH"], ("documentSelfLink", "/*"))]));
+    let by = format!("user={JANE}");
+    let change = |number: u32, info: &str| {
+        format!("ask {number} PATCH /core/walks/w {by} {{\"taskInfo\":{info}}}")
+    };
+    let lines = [
+        r#"ask 1 POST /core/walks/w system {"steps":2}"#.to_owned(),
+        "call 1 503 {}".to_owned(),
+        change(2, r#"{"retry":true}"#),
+        "call 2 503 {}".to_owned(),
+        change(3, r#"{"held":true}"#),
+        format!("ask 4 PATCH /core/walks/w {by} {{\"steps\":1}}"),
+        format!("ask 5 PATCH /core/walks/w {by} {{\"taskInfo\":{{\"skip\":true}},\"steps\":1}}"),
+        change(6, r#"{"skip":true}"#),
+    ];
+    let played = played(&mut world, &lines);
+    for (number, status) in [(2, 200), (3, 200), (4, 403), (5, 403), (6, 200)] {
+        let said = answer(&played, number);
+        assert!(said.contains(&format!(" {status} ")), "{said}");
+    }
+    let held = answer(&played, 3);
+    assert!(held.contains(&format!("\"heldBy\":\"{JANE}\"")), "{held}");
+    let refused = answer(&played, 4);
+    assert!(refused.contains("held, released, tried again and skipped"), "{refused}");
+}
