@@ -291,17 +291,13 @@ impl Referee {
                     _ => self.plain(&doing.work, began, doing.unknown, response),
                 })
             }
-            Work::ReadMortal { .. } | Work::Repeat(_) => {
-                let verdict = self.habit(client, &doing.work, (began, at), response.status)?;
+            Work::ReadMortal { .. } | Work::Repeat(_) | Work::Batch(_) => {
+                let verdict = self.habit(client, doing, (began, at), response)?;
                 verdict.ok_or_else(unexpected)
             }
             Work::Rights(work) => self
                 .rights_told(client, (work, doing.change), (began, at), response.status, &body)?
                 .ok_or_else(unexpected),
-            Work::Batch(adding) => {
-                let adding = adding.clone();
-                self.batch_told(&adding, doubts(doing), response)?.ok_or_else(unexpected)
-            }
             // It has ended already.
             Work::Cancel { .. } | Work::Reroute { .. } if response.status == 400 => {
                 Ok(Verdict::Done)
@@ -386,11 +382,12 @@ impl Referee {
     fn habit(
         &mut self,
         client: &mut Client,
-        work: &Work,
+        doing: &Doing,
         (began, at): (Time, Time),
-        status: u16,
+        response: &Response,
     ) -> Result<Option<Verdict>, Broken> {
-        match (work, status) {
+        match (&doing.work, response.status) {
+            (Work::Batch(adding), _) => return self.batch_told(adding, doubts(doing), response),
             (Work::ReadMortal { link }, 200) => {
                 self.mortals.is_there(link, began)?;
                 if self.mortals.is_about_to_end(link, at) {

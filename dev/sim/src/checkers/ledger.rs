@@ -30,15 +30,17 @@ pub type Found = BTreeMap<GroupId, Logged>;
 pub fn read(recovered: &Recovered, reader: &dyn LogReader) -> Result<Found, Broken> {
     let group = |(group, known): (&GroupId, &storage::RecoveredGroup)| {
         let (from, end) = (known.base.next(), known.last.next());
-        let entries = if from == end {
-            Vec::new()
-        } else {
-            let read = reader.entries(*group, from, end, ReadLimits::NONE);
+        let mut entries: Vec<Entry> = Vec::new();
+        // One read looks at a number of places only.
+        while let next = entries.last().map_or(from, |last| last.position.next())
+            && next != end
+        {
+            let read = reader.entries(*group, next, end, ReadLimits::NONE);
             let read = read.map_err(|error| {
                 Broken::new("what a log says that it has can be read", error.to_string())
             })?;
-            read.entries
-        };
+            entries.extend(read.entries);
+        }
         let logged = Logged {
             term: known.term,
             voted_for: known.voted_for,
