@@ -176,6 +176,7 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
             Plan::Undefine { .. } => true,
             // What the router knows of a document, it has checked itself.
             Plan::Respond(_) => verb == Method::Get,
+            Plan::Nothing => true,
             Plan::Query(..) | Plan::Counted(..) | Plan::Page { .. } => true,
             Plan::Stats(_) | Plan::Available | Plan::Watch(_) => true,
             // What is to be told is looked at first, and again with each notification.

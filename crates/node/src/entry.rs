@@ -85,6 +85,10 @@ impl Member {
         let scope = self.scope(principal, host);
         match plan {
             Plan::Respond(response) => host.effects.respond(&purpose, response),
+            Plan::Nothing => {
+                let done = Response::json(200, &serde_json::json!({}));
+                host.effects.respond(&purpose, done);
+            }
             Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
             Plan::Broadcast(request, receivers) => {
                 let waiting = Purpose::Broadcast(Box::new((purpose, receivers)));

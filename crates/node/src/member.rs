@@ -90,7 +90,7 @@ impl Member {
             membership: Membership::new(control, shard),
             router: Router::default(),
             gather: Gather::default(),
-            queries: Queries::default(),
+            queries: Queries::new(&host.config.node_id),
             searches: Searches::default(),
             feeds: Feeds::default(),
             undefined: Undefined::default(),

@@ -335,7 +335,8 @@ fn scope(specification: &QuerySpecification) -> Result<Scope, Problem> {
 fn selected(specification: &QuerySpecification) -> Result<Option<Vec<String>>, Problem> {
     let terms = &specification.select_terms;
     if specification.has(QueryOption::ExpandBuiltinContentOnly) {
-        if !terms.is_empty() || specification.has(QueryOption::ExpandContent) {
+        // With EXPAND_CONTENT it says of these documents how they are shown, as in Xenon.
+        if !terms.is_empty() {
             let why = "are EXPAND_BUILTIN_CONTENT_ONLY, and other fields are asked for; drop one";
             return wrong("options", why);
         }

@@ -113,6 +113,7 @@ const HINTS: [&str; 5] =
 /// `BAD_REQUEST` that names the wrong part and the right spelling.
 pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, Problem> {
     let mut known = specification.clone();
+    read_texts(&mut known, &["explain"], &WHOLE_NUMBERS);
     let fields = object(&mut known, "querySpec", &SPECIFICATION)?;
     if let Some(options) = fields.get_mut("options") {
         let Value::Array(names) = options else {
@@ -157,6 +158,39 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
     serde_json::from_value(known).map_err(|error| {
         Problem::bad_request(format!("the query specification cannot be read: {error}"))
     })
+}
+
+/// Fields whose values may be texts of whole numbers, as Xenon's clients may send them.
+const WHOLE_NUMBERS: [&str; 5] = [
+    "resultLimit",
+    "offset",
+    "timeSnapshotBoundaryMicros",
+    "groupResultLimit",
+    "expectedResultCount",
+];
+
+/// Reads texts as what they stand for, and whole numbers that are written with a fraction.
+fn read_texts(value: &mut Value, booleans: &[&str], numbers: &[&str]) {
+    for name in booleans {
+        let Some(field) = value.get_mut(*name) else { continue };
+        match field.as_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("true") => *field = true.into(),
+            Some("false") => *field = false.into(),
+            _ => {}
+        }
+    }
+    for name in numbers {
+        let Some(field) = value.get_mut(*name) else { continue };
+        let text = match field {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if number.is_f64() => number.to_string(),
+            _ => continue,
+        };
+        let whole = text.strip_suffix(".0").unwrap_or(&text);
+        if let Ok(number) = whole.parse::<u64>() {
+            *field = number.into();
+        }
+    }
 }
 
 fn check_groups(fields: &mut Map<String, Value>) -> Result<(), Problem> {
@@ -227,6 +261,7 @@ fn take_sort_order(sort_term: &mut Value, order: &Value) -> Result<(), Problem> 
 }
 
 fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
+    read_texts(value, &["within"], &[]);
     let fields = object(value, at, &TERM)?;
     for name in ["propertyName", "propertyType"] {
         if fields.get(name).is_some_and(|value| !value.is_string()) {
@@ -242,6 +277,7 @@ fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
     }
     let Some(range) = fields.get_mut("range") else { return Ok(()) };
     let at = format!("{at}.range");
+    read_texts(range, &["isMinInclusive", "isMaxInclusive"], &[PRECISION_STEP]);
     let fields = object(range, &at, &RANGE)?;
     for name in ["min", "max"] {
         if fields.get(name).is_some_and(|value| !value.is_number() && !value.is_string()) {
@@ -413,6 +449,26 @@ mod tests {
         let parsed = parse_specification(&specification).unwrap();
         assert_eq!(parsed.options.len(), 2);
         assert_eq!(parsed.query.boolean_clauses.unwrap().len(), 2);
+    }
+
+    /// As Gson reads them.
+    #[test]
+    fn numbers_and_words_may_be_texts() {
+        let specification = json!({
+            "resultLimit": "50", "offset": 2.0, "explain": "true", "expectedResultCount": "0",
+            "query": {"term": {"propertyName": "a", "within": "False", "range": {"min": 1,
+                "isMinInclusive": "false", "isMaxInclusive": "TRUE", "precisionStep": "4"}}},
+        });
+        let parsed = parse_specification(&specification).unwrap();
+        assert_eq!((parsed.result_limit, parsed.extent.offset), (Some(50), Some(2)));
+        let term = parsed.query.term.unwrap();
+        let range = term.range.unwrap();
+        assert!(parsed.explain && range.is_max_inclusive && !range.is_min_inclusive);
+        assert_eq!(term.within, Some(false));
+        let wrong = |specification: Value| message(specification);
+        let query = || json!({"term": {"propertyName": "a", "matchValue": "x"}});
+        assert!(wrong(json!({"query": query(), "resultLimit": "many"})).contains("resultLimit"));
+        assert!(wrong(json!({"query": query(), "explain": "yes"})).contains("explain"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use access::Thing;
 use protocol::hash::hash_parts;
 use protocol::links::{KINDS, kind_name};
-use protocol::node_group::SELECTOR_LINK;
 use protocol::query::LINK as QUERY_TASKS;
 use protocol::service::Handler;
 use protocol::subscription::Continuous;
@@ -23,7 +22,7 @@ use super::surface::{Header, QUEUE};
 use super::undefine;
 use super::watch;
 use crate::frame::Question;
-use crate::pages::Form;
+use crate::pages::{Form, List, Total, Trail};
 use crate::view::View;
 
 /// # Errors
@@ -274,13 +273,17 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     let mut body: Value = parse_body(&request.body)?;
     if request.path == QUERY_TASKS {
         check_query_task(&body)?;
+        if is_direct(&body) {
+            body["taskInfo"]["isDirect"] = true.into();
+        }
         take_exact_numbers(&mut body, &request.body)?;
     }
-    if request.path == QUERY_TASKS && body["taskInfo"]["isDirect"] == json!(true) {
+    if request.path == QUERY_TASKS && is_direct(&body) {
         check_ends(&body)?;
         check_direct(&request, &body, view)?;
         let specification = parse_specification(&body["querySpec"])?;
         past::check_query(&specification, view)?;
+        body["documentOwner"] = view.config.node_id.as_str().into();
         return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
     }
     if request.path == QUERY_TASKS
@@ -334,6 +337,15 @@ fn check_place(definition: &Value, view: &View<'_>) -> Result<(), Problem> {
     }
 }
 
+/// Whether a task is to be answered at its end. Xenon's clients may write it as a text.
+pub(super) fn is_direct(body: &Value) -> bool {
+    match &body["taskInfo"]["isDirect"] {
+        Value::Bool(is_direct) => *is_direct,
+        Value::String(text) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
 /// A direct query makes no document, of which a header or a pragma could say something.
 fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), Problem> {
     let conditions = &request.conditions;
@@ -351,7 +363,8 @@ fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), 
             header.name()
         )));
     }
-    request.check_pragmas(&[])?;
+    // There is nothing to wait for.
+    request.check_pragmas(&[QUEUE])?;
     let path = child_link(request, body, || "one".into())?;
     let spec = view.catalogue().spec(QUERY_TASKS);
     let spec = spec.ok_or_else(|| Problem::internal("query tasks have no factory"))?;
@@ -374,7 +387,7 @@ fn take_exact_numbers(body: &mut Value, text: &[u8]) -> Result<(), Problem> {
     let Some(exact) = raw.map(query::exact_value).filter(|it| *it != body["querySpec"]) else {
         return Ok(());
     };
-    if body["taskInfo"]["isDirect"] != json!(true) {
+    if !is_direct(body) {
         return Err(Problem::bad_request(
             "a number of querySpec has more digits than a task keeps: write it as a text, or ask \
              with taskInfo.isDirect",
@@ -410,25 +423,7 @@ fn check_query_task(body: &Value) -> Result<(), Problem> {
     ];
     let known: Vec<&str> = KNOWN.into_iter().chain(BUILT_IN_FIELDS).collect();
     check_fields(body, "a query task", &known)?;
-    let others = [
-        ("indexLink", "/core/document-index", "there is one index, of all documents"),
-        ("nodeSelectorLink", SELECTOR_LINK, "every node has all documents"),
-    ];
-    for (name, usual, why) in others {
-        let value = &body[name];
-        if !value.is_null() && value != usual {
-            return Err(Problem::bad_request(format!("{name} is {value}: {why}; leave it out")));
-        }
-    }
-    match &body["tenantLinks"] {
-        Value::Null => {}
-        Value::Array(links) if links.is_empty() => {}
-        other => {
-            return Err(Problem::bad_request(format!(
-                "tenantLinks is {other}: documents belong to no tenants; add a clause instead"
-            )));
-        }
-    }
+    query::check_places("", body)?;
     let source = &body["documentSourceLink"];
     if !source.is_null() {
         return Err(Problem::bad_request(format!(
@@ -451,7 +446,8 @@ fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     past::check_query(&listing.specification, view)?;
     let link =
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };
-    let form = Form::Plain { link, skip: listing.skip, total: None };
+    let total = if listing.is_odata { Total::IfWhole } else { Total::Unasked };
+    let form = Form::Plain(List { link, skip: listing.skip, total, trail: Trail::default() });
     let specification = Box::new(listing.specification);
     Ok(if listing.total {
         Plan::Counted(specification, form)

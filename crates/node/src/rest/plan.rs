@@ -18,6 +18,8 @@ use crate::watches::Watch;
 /// What is to be done for a request.
 pub(crate) enum Plan {
     Respond(Response),
+    /// Nothing is to be done, and that is well.
+    Nothing,
     /// Another request, which comes in as any other: who asks must have what it needs.
     Enter(Box<Request>),
     /// The same, and its answer is to be that of all nodes.

@@ -10,7 +10,7 @@ use protocol::ReplicaId;
 use super::Plan;
 use super::world::{World, request};
 use crate::frame::{Answer, Question};
-use crate::pages::Form;
+use crate::pages::{Form, Total};
 use crate::replies::directory_answer;
 
 /// A plan in a few words.
@@ -19,6 +19,7 @@ pub(super) fn shown(plan: &Plan) -> String {
         Plan::Respond(response) => {
             format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
         }
+        Plan::Nothing => "nothing".into(),
         Plan::Enter(request) => format!("enter {}", request.path),
         Plan::Broadcast(request, _) => format!("broadcast {}", request.path),
         Plan::Ask(_, Question::Rest(request)) => {
@@ -70,7 +71,10 @@ fn shape(form: &Form) -> &'static str {
         Form::Sql(_) => "as rows",
         Form::Groups { .. } => "as groups",
         Form::Linked(_) => "with what its links lead to",
-        Form::Plain { .. } => "as a list",
+        Form::Plain(list) if list.total == Total::IfWhole => "as a list with its number",
+        Form::Plain(_) => "as a list",
+        Form::Document { .. } => "as one document",
+        Form::FirstPage { .. } => "as a first page",
         Form::Subscribers { .. } => "as a list of subscribers",
     }
 }
@@ -162,7 +166,12 @@ fn a_factory() {
             ("GET /core/things?$limit=3&expand", "", "query limit=Some(3) as a list"),
             ("GET /core/things?$limit=2147483647", "", "query limit=None as a list"),
             ("GET /core/things?$limit=3&$count=true", "", "count, then query limit=Some(3)"),
-            ("GET /core/things?$count=true", "", "query limit=None"),
+            ("GET /core/things?$count=true", "", "query limit=None as a list with its number"),
+            ("GET /core/things?$filter=name eq 'a'", "", "query limit=None as a list with its"),
+            ("GET /core/things?$orderby=name", "", "query limit=None as a list with its number"),
+            ("GET /core/things?$top=3", "", "query limit=Some(3) as a list with its number"),
+            ("GET /core/things?$skip=3", "", "query limit=None as a list with its number"),
+            ("GET /core/things?expand", "", "query limit=None as a list"),
             ("GET /core/things?asOf=1", "", "query limit=None as a list"),
             ("GET /core/things?asOf=1&$limit=3&$count=true", "", "count, then query limit=Some(3)"),
             ("GET /core/things?asOf=v1", "", "400 asOf is 'v1'"),
@@ -432,6 +441,12 @@ fn queries() {
             ("POST /core/local-query-tasks", &direct, "query limit=None as a task"),
             ("POST /core/query-tasks", limit, "query limit=None as a task"),
             ("POST /core/query-tasks", &with(""), "ask POST /core/query-tasks/60a2"),
+            (
+                "POST /core/query-tasks",
+                &with(r#","taskInfo":{"isDirect":"true"}"#),
+                "query limit=None as a task",
+            ),
+            ("POST /core/query-tasks", &with(r#","taskInfo":{"isDirect":"false"}"#), "ask POST"),
             ("GET /core/local-query-tasks/q", "", "ask GET /core/query-tasks/q"),
             ("GET /core/query-tasks", "", "query limit=None as a list"),
             (
@@ -444,8 +459,15 @@ fn queries() {
                 &with(r#","bogus":1"#),
                 "400 a query task has no field 'bogus'",
             ),
-            ("POST /core/query-tasks", &with(r#","tenantLinks":["/t"]"#), "400 tenantLinks is"),
+            ("POST /core/query-tasks", &with(r#","tenantLinks":["/t"]"#), "ask POST"),
+            ("POST /core/query-tasks", &with(r#","tenantLinks":"/t""#), "400 tenantLinks is"),
             ("POST /core/query-tasks", &with(r#","tenantLinks":[]"#), "ask POST"),
+            (
+                "POST /core/query-tasks",
+                &with(r#","nodeSelectorLink":"/core/node-selectors/default-3x""#),
+                "ask POST",
+            ),
+            ("POST /core/query-tasks", &with(r#","nodeSelectorLink":"/x""#), "400 nodeSelector"),
             ("POST /core/query-tasks", &with(r#","indexLink":"/other""#), "400 indexLink is"),
             (
                 "POST /core/query-tasks",
@@ -461,6 +483,7 @@ fn queries() {
             ("POST /core/query-tasks", &asked(r#""documentSelfLink":"/a/b""#), "400 documentSelf"),
             ("POST /core/query-tasks", &asked(r#""documentVersion":3"#), "400"),
             ("POST /core/query-tasks", &asked(r#""results":{}"#), "400 .. results"),
+            ("DELETE /core/query-page/abc", "", "404 no such page"),
             ("GET /core/query-page/abc", "", "page abc expand=false"),
             ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
             ("GET /core/query-page/abc?$limit=3&$select=a&$count", "", "page abc expand=false"),

@@ -1,7 +1,7 @@
 //! A table for queries that are said in the path alone.
 
 use super::tables::check;
-use super::world::World;
+use super::world::{World, request};
 
 #[test]
 fn queries_without_a_body() {
@@ -23,7 +23,12 @@ fn queries_without_a_body() {
             (
                 &odata("?$filter=a%20eq%201&$tenantLinks=/t"),
                 "",
-                "400 .. no parameter 'tenantLinks'",
+                "query limit=None as a task",
+            ),
+            (
+                &odata("?$filter=a%20eq%201&$tenantLinks=t"),
+                "",
+                "400 $tenantLinks is",
             ),
             (&odata("?$filter=a%20eq%201&asOf=1800000000000000"), "", "400 .. nobody knows"),
             ("POST /core/odata-queries", "{}", "405"),
@@ -50,8 +55,26 @@ fn queries_without_a_body() {
             (&index("?documentSelfLink=/core/things/config"), "", "400 .. is no document"),
             (&index("?documentSelfLink=/core/things/a/subscriptions"), "", "400 .. is no document"),
             (&index("?documentSelfLink=/core/things/a&capability=X"), "", "400 capability is 'X'"),
-            (&index("?documentSelfLink=/core/things/a&includeDeleted"), "", "400 includeDeleted"),
-            (&index("?documentSelfLink=/core/things/a&expand"), "", "400 expand goes with"),
+            (
+                &index("?documentSelfLink=/core/things/a&includeDeleted"),
+                "",
+                "query limit=None as one document",
+            ),
+            (
+                &index("?documentSelfLink=/core/things/a&documentVersion=3&includeDeleted"),
+                "",
+                "ask GET /core/things/a?documentVersion=3",
+            ),
+            (
+                &index("?documentSelfLink=/core/things/a&expand&capability=NONE"),
+                "",
+                "ask GET /core/things/a",
+            ),
+            (
+                &index("?documentSelfLink=/core/things/a&capability=IMMUTABLE"),
+                "",
+                "ask GET /core/things/a",
+            ),
             (
                 &index("?documentSelfLink=/core/things*&documentVersion=1"),
                 "",
@@ -59,5 +82,45 @@ fn queries_without_a_body() {
             ),
             ("DELETE /core/document-index", "", "405"),
         ],
+    );
+}
+
+/// A client may say that it waits, where there is nothing to wait for, and delete a page that it
+/// has read.
+#[test]
+fn pages_and_what_has_no_body_wait_for_nothing() {
+    let world = World::new();
+    let token = {
+        let specification = serde_json::to_string(&query::prefix_query("/a/")).unwrap();
+        let token = (true, specification, None::<query::Cursor>);
+        protocol::base64url::encode(&postcard::to_stdvec(&token).unwrap())
+    };
+    let direct = r#"{"taskInfo":{"isDirect":true},"querySpec":{"query":{"term":
+        {"propertyName":"a","matchValue":"x"}}}}"#;
+    let page = format!("/core/query-page/{token}");
+    for (line, body) in [
+        (format!("GET {page}"), ""),
+        ("POST /core/query-tasks".into(), direct),
+        ("GET /core/odata-queries?$filter=a%20eq%201".into(), ""),
+        ("GET /core/document-index?documentSelfLink=/core/things/a".into(), ""),
+    ] {
+        let mut request = request(&line, body);
+        request.pragmas = vec!["xn-queue".into()];
+        let planned = world.plan_of(request);
+        assert!(planned.is_ok(), "{line}: {}", planned.err().unwrap().message);
+    }
+    check(&world, &[(&format!("DELETE {page}"), "", "nothing")]);
+}
+
+/// A link that was made up may name a time that is still to come.
+#[test]
+fn no_page_is_of_what_will_be() {
+    let mut specification = query::prefix_query("/a/");
+    specification.as_of(protocol::Moment(1_800_000_000_000_000));
+    let token = (true, serde_json::to_string(&specification).unwrap(), None::<query::Cursor>);
+    let token = protocol::base64url::encode(&postcard::to_stdvec(&token).unwrap());
+    check(
+        &World::new(),
+        &[(&format!("GET /core/query-page/{token}"), "", "400 .. nobody knows what will be")],
     );
 }
