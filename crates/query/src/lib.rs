@@ -27,6 +27,7 @@ mod ordered;
 mod page;
 mod partial;
 mod paths;
+mod pattern;
 mod places;
 mod predicate;
 mod range;

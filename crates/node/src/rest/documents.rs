@@ -289,7 +289,7 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     if request.path == QUERY_TASKS
         && let Some(continuous) = Continuous::of(&body["querySpec"])
     {
-        CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?;
+        CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?.check_standing()?;
     } else if request.path == QUERY_TASKS && body["querySpec"].is_object() {
         // A wrong query is refused now, rather than by a task that fails later.
         let specification = parse_specification(&body["querySpec"])?;

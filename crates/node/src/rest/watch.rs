@@ -83,8 +83,10 @@ pub(super) fn plan(
     let partitions = || view.shard.partitions.keys().copied();
     let after = request.parameter("after");
     let after = after.map(|token| change_token::decode(view.topology_name(), partitions(), &token));
+    let query = CompiledQuery::new(&specification)?;
+    query.check_standing()?;
     Ok(Plan::Watch(Box::new(Watch {
-        query: CompiledQuery::new(&specification)?,
+        query,
         prefix,
         with_before: query::is_set(request, "before")?,
         principal: request.principal.clone(),

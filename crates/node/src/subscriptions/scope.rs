@@ -57,6 +57,14 @@ impl Scope {
         }
     }
 
+    /// How much work it is to look at a byte of a document.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::One(_) | Self::Children(_) => 1,
+            Self::Query(standing) => standing.query.weight(),
+        }
+    }
+
     /// The factory outside of which no document is concerned.
     pub(crate) fn factory(&self) -> Option<&str> {
         match self {
