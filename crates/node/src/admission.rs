@@ -181,6 +181,8 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
             Plan::Stats(_) | Plan::Available | Plan::Watch(_) => true,
             // What is to be told is looked at first, and again with each notification.
             Plan::Subscribe { .. } => true,
+            // The other task is read with the same rights, and then the request comes in once more.
+            Plan::Copy { .. } => true,
             _ => false,
         },
     }

@@ -137,6 +137,10 @@ impl Member {
                     (Ok(()), None) => host.effects.push(Work::Enter(purpose, *make)),
                 }
             }
+            Plan::Copy { look, make } => {
+                let waiting = Purpose::Copy(Box::new((purpose, *make)));
+                host.effects.push(Work::Enter(waiting, *look));
+            }
             Plan::Undefine { count, delete } => {
                 let waiting = Purpose::Undefine(Box::new((purpose, *delete)));
                 host.effects.push(Work::Enter(waiting, *count));

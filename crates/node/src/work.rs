@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     Notify { number: u64 },
     /// May somebody see what that one wants to be told of? Then the subscription is made.
     Subscribe(Box<(Self, Request)>),
+    /// What does a query task ask? Then another one is made that asks the same.
+    Copy(Box<(Self, Request)>),
     /// How many documents has a kind? If none, its definition is deleted.
     Undefine(Box<(Self, Request)>),
     /// The answer is to be that of all nodes.
@@ -283,6 +285,10 @@ impl Effects {
             Purpose::Subscribe(waiting) => {
                 let work = FeedWork::Seen(waiting.clone(), answer.into_response());
                 self.push(Work::Feed(work));
+            }
+            Purpose::Copy(waiting) => {
+                let waiting = (**waiting).clone();
+                crate::rest::copies::seen(waiting, &answer.into_response(), self);
             }
             Purpose::Undefine(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());

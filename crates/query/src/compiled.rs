@@ -149,6 +149,14 @@ impl CompiledQuery {
         let has = |option| specification.has(option);
         grouped::check(specification)?;
         check_offset(specification)?;
+        check_expected(specification)?;
+        if has(QueryOption::TopResults)
+            && has(QueryOption::Sort)
+            && specification.result_limit.is_none()
+        {
+            let why = "have TOP_RESULTS, and resultLimit does not say how many; drop one, or add it";
+            return wrong("options", why);
+        }
         let weight = weight(&terms);
         if weight > QUERY_WEIGHT_MAX {
             return wrong("query", &too_heavy(weight, QUERY_WEIGHT_MAX));
@@ -350,6 +358,25 @@ fn check_offset(specification: &QuerySpecification) -> Result<(), Problem> {
         Some(offset) if offset > 0 && !is_of_hits => {
             wrong("offset", "leaves out the first documents, and none is shown; leave it out")
         }
+        _ => Ok(()),
+    }
+}
+
+/// What is awaited must be able to come.
+fn check_expected(specification: &QuerySpecification) -> Result<(), Problem> {
+    const NAME: &str = "expectedResultCount";
+    let Some(expected) = specification.extent.expected_result_count else { return Ok(()) };
+    let has = |option| specification.has(option);
+    let limit = specification.result_limit.filter(|_| !has(QueryOption::Count));
+    match limit {
+        _ if has(QueryOption::GroupBy) => wrong(NAME, "goes with no pages; drop GROUP_BY"),
+        Some(_) if !has(QueryOption::TopResults) => {
+            wrong(NAME, "goes with no pages, which count nothing; drop resultLimit, or count (COUNT)")
+        }
+        Some(limit) if u64::try_from(limit).is_ok_and(|limit| limit < expected) => wrong(
+            NAME,
+            &format!("is {expected}, and resultLimit {limit}: so many would never come"),
+        ),
         _ => Ok(()),
     }
 }

@@ -31,6 +31,7 @@ const SPECIFICATION: Fields = Fields {
         "groupTerms",
         "timeSnapshotBoundaryMicros",
         "offset",
+        "expectedResultCount",
         "linkTerms",
         "groupByTerm",
         "groupSortTerm",
@@ -64,12 +65,7 @@ const AGGREGATE: Fields =
 const PRECISION_STEP: &str = "precisionStep";
 
 /// What Xenon has and is not here, and what there is in its place.
-const INSTEAD: [(&str, &str); 3] = [
-    (
-        "expectedResultCount",
-        "waits in Xenon for an index that is late. A query here sees every acknowledged write: ask \
-         again, or watch for what is to come (GET with ?watch=true)",
-    ),
+const INSTEAD: [(&str, &str); 2] = [
     (
         "additionalGroupSortTerms",
         "would sort groups by further fields; they are sorted by the value that their documents have \
@@ -147,6 +143,9 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
     each(fields, "linkTerms", &mut |term_value, at| field_only(term_value, at))?;
     if fields.get("offset").is_some_and(|offset| !offset.is_u64()) {
         return wrong("offset", "must be a whole number from 0 up");
+    }
+    if fields.get("expectedResultCount").is_some_and(|count| !count.is_u64()) {
+        return wrong("expectedResultCount", "must be a whole number from 0 up");
     }
     if fields.get("timeSnapshotBoundaryMicros").is_some_and(|time| !time.is_u64()) {
         return wrong("timeSnapshotBoundaryMicros", "must be a time in microseconds since 1970");
@@ -502,10 +501,9 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_when_it_says_something() {
         let specification = json!({"query": {"term": {"propertyName": "a", "matchValue": 1}},
-            "expectedResultCount": 5});
+            "context": {"a": 1}});
         let why = message(specification);
-        assert!(why.starts_with("querySpec.expectedResultCount waits in Xenon"), "{why}");
-        assert!(why.contains("?watch=true"), "what to use in its place: {why}");
+        assert!(why.starts_with("querySpec.context is Xenon's own"), "{why}");
     }
 
     #[test]
@@ -538,6 +536,18 @@ mod tests {
                 "groupSortTerm is another field",
             ),
             (json!({"options": ["COUNT"], "offset": 1}), "offset leaves out the first"),
+            (
+                json!({"expectedResultCount": 2, "resultLimit": 5}),
+                "expectedResultCount goes with no pages",
+            ),
+            (
+                json!({"expectedResultCount": 9, "resultLimit": 5, "options": ["TOP_RESULTS"]}),
+                "expectedResultCount is 9, and resultLimit 5",
+            ),
+            (
+                json!({"options": ["SORT", "TOP_RESULTS"], "sortTerm": {"propertyName": "b"}}),
+                "options have TOP_RESULTS",
+            ),
             (json!({"options": ["TIME_SNAPSHOT"]}), "timeSnapshotBoundaryMicros is missing"),
             // The year 1970 is a time, too.
             (json!({"timeSnapshotBoundaryMicros": 0}), "timeSnapshotBoundaryMicros goes with"),
@@ -566,7 +576,7 @@ mod tests {
             (with("resultLimitt", json!(0)), "querySpec.resultLimitt is not known"),
             (with("fooo", json!([])), "querySpec.fooo is not known"),
             (with("kind", json!("foo")), "querySpec.kind is not known"),
-            (with("expectedResultCount", json!(99)), "querySpec.expectedResultCount waits"),
+            (with("expectedResultCount", json!(-1)), "expectedResultCount must be a whole"),
             (with("precisionStep", json!(0)), "querySpec.precisionStep is not known"),
             (with("context", json!({"a": 1})), "querySpec.context is Xenon's own"),
             (with("options", json!(["EXPAND_BINARY_CONTENT"])), "options[0] is"),

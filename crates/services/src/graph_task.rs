@@ -307,6 +307,12 @@ fn check_stage(number: usize, stage: &Value) -> Result<(), Problem> {
             "{at}.querySpec.resultLimit must be null: a stage has no pages. Narrow its query"
         ));
     }
+    if !specification["expectedResultCount"].is_null() && specification["expectedResultCount"] != 0
+    {
+        return wrong(format!(
+            "{at}.querySpec.expectedResultCount says nothing here: a stage is run once. Leave it out"
+        ));
+    }
     let options = texts(&specification["options"]);
     let of_pages = ["COUNT", "GROUP_BY", "INCLUDE_ALL_VERSIONS"];
     match of_pages.into_iter().find(|name| options.contains(*name)) {
@@ -456,6 +462,8 @@ mod tests {
         assert!(refused(&with("nodeSelectorLink", json!("/a"))).contains("nodeSelectorLink is"));
         let limited = json!([{"querySpec": {"resultLimit": 1}}]);
         assert!(refused(&state(limited, &[])).contains("resultLimit"));
+        let awaited = json!([{"querySpec": {"expectedResultCount": 1}}]);
+        assert!(refused(&state(awaited, &[])).contains("expectedResultCount"));
         let counted = json!([{"querySpec": {"options": ["COUNT"]}}]);
         assert!(refused(&state(counted, &[])).contains("COUNT"));
         assert!(refused(&state(json!([last()]), &["OTHER"])).contains("'OTHER'"));

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::copies;
 use super::explain;
 use super::past;
 use super::plan::{Plan, action_at, action_in, check_fields, parse_body};
@@ -273,12 +274,15 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     let mut body: Value = parse_body(&request.body)?;
     if request.path == QUERY_TASKS {
         check_query_task(&body)?;
+        if let Some(copy) = copies::plan(&request, &body)? {
+            return Ok(copy);
+        }
         if is_direct(&body) {
             body["taskInfo"]["isDirect"] = true.into();
         }
         take_exact_numbers(&mut body, &request.body)?;
     }
-    if request.path == QUERY_TASKS && is_direct(&body) {
+    if request.path == QUERY_TASKS && is_direct(&body) && !is_awaited(&body) {
         check_ends(&body)?;
         check_direct(&request, &body, view)?;
         let specification = parse_specification(&body["querySpec"])?;
@@ -289,6 +293,8 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     if request.path == QUERY_TASKS
         && let Some(continuous) = Continuous::of(&body["querySpec"])
     {
+        check_ends(&body)?;
+        check_continuous(&body["querySpec"])?;
         CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?.check_standing()?;
     } else if request.path == QUERY_TASKS && body["querySpec"].is_object() {
         // A wrong query is refused now, rather than by a task that fails later.
@@ -346,6 +352,33 @@ pub(super) fn is_direct(body: &Value) -> bool {
     }
 }
 
+/// Whether a query is to be asked until it finds as many as are expected: that takes a task, which
+/// a direct one waits for.
+fn is_awaited(body: &Value) -> bool {
+    let expected = &body["querySpec"]["expectedResultCount"];
+    !expected.is_null() && *expected != 0 && *expected != "0"
+}
+
+/// What a query that goes on cannot tell of each change.
+fn check_continuous(query_spec: &Value) -> Result<(), Problem> {
+    let options = query_spec["options"].as_array().into_iter().flatten();
+    let mut options = options.filter_map(Value::as_str);
+    let other = ["GROUP_BY", "SELECT_LINKS", "EXPAND_LINKS"];
+    if let Some(name) = options.find(|name| other.contains(name)) {
+        return Err(Problem::bad_request(format!(
+            "options have CONTINUOUS and {name}: each change is told of one document, without groups \
+             and links; drop one"
+        )));
+    }
+    if !query_spec["expectedResultCount"].is_null() && query_spec["expectedResultCount"] != 0 {
+        return Err(Problem::bad_request(
+            "expectedResultCount says when a query has found enough, and one that is CONTINUOUS goes \
+             on; leave it out",
+        ));
+    }
+    Ok(())
+}
+
 /// A direct query makes no document, of which a header or a pragma could say something.
 fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), Problem> {
     let conditions = &request.conditions;
@@ -387,7 +420,7 @@ fn take_exact_numbers(body: &mut Value, text: &[u8]) -> Result<(), Problem> {
     let Some(exact) = raw.map(query::exact_value).filter(|it| *it != body["querySpec"]) else {
         return Ok(());
     };
-    if !is_direct(body) {
+    if !is_direct(body) || is_awaited(body) {
         return Err(Problem::bad_request(
             "a number of querySpec has more digits than a task keeps: write it as a text, or ask \
              with taskInfo.isDirect",
@@ -400,7 +433,7 @@ fn take_exact_numbers(body: &mut Value, text: &[u8]) -> Result<(), Problem> {
 /// # Errors
 /// When a query that goes on is to be answered at its end.
 fn check_ends(body: &Value) -> Result<(), Problem> {
-    if Continuous::of(&body["querySpec"]).is_none() {
+    if !is_direct(body) || Continuous::of(&body["querySpec"]).is_none() {
         return Ok(());
     }
     Err(Problem::bad_request(
@@ -424,12 +457,6 @@ fn check_query_task(body: &Value) -> Result<(), Problem> {
     let known: Vec<&str> = KNOWN.into_iter().chain(BUILT_IN_FIELDS).collect();
     check_fields(body, "a query task", &known)?;
     query::check_places("", body)?;
-    let source = &body["documentSourceLink"];
-    if !source.is_null() {
-        return Err(Problem::bad_request(format!(
-            "documentSourceLink is {source}: a query task is not cloned; send its querySpec"
-        )));
-    }
     Ok(())
 }
 

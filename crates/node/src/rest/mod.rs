@@ -5,6 +5,7 @@ pub(crate) mod ambrosia;
 pub(crate) mod backups;
 pub(crate) mod broadcast;
 mod built_in;
+pub(crate) mod copies;
 mod documents;
 pub(crate) mod explain;
 mod explain_instances;

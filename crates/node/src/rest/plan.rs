@@ -53,6 +53,11 @@ pub(crate) enum Plan {
         look: Option<Box<Request>>,
         make: Box<Request>,
     },
+    /// Make a query task that asks what another one does, once that one was looked at.
+    Copy {
+        look: Box<Request>,
+        make: Box<Request>,
+    },
     /// Count the documents of a kind; if it has none, delete its definition.
     Undefine {
         count: Box<Request>,

@@ -128,7 +128,7 @@ static DOCUMENT_INDEX: Resource = Resource {
 static CHANGES: Resource = Resource {
     path: "/core/changes",
     verbs: &[Verb {
-        parameters: &["after", "wait", "before", "filter", "prefix"],
+        parameters: &["after", "wait", "before", "filter", "prefix", "querySpec"],
         ..get("the next changes of documents, as soon as there are some", Needs::Filtered)
     }],
 };

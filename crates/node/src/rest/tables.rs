@@ -19,6 +19,9 @@ pub(super) fn shown(plan: &Plan) -> String {
         Plan::Respond(response) => {
             format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
         }
+        Plan::Copy { look, make } => {
+            format!("copy of {}: {}", look.path, String::from_utf8_lossy(&make.body))
+        }
         Plan::Nothing => "nothing".into(),
         Plan::Enter(request) => format!("enter {}", request.path),
         Plan::Broadcast(request, _) => format!("broadcast {}", request.path),
@@ -366,6 +369,22 @@ fn changes() {
             ("GET /core/things?watch=false", "", "400 watch is true or not there"),
             ("GET /core/changes", "", "watch / since=false"),
             ("GET /core/changes?prefix=/core/t", "", "watch /core/t since=false"),
+            (
+                r#"GET /core/changes?querySpec={"options":["EXPAND_CONTENT"],"query":{"term":{"propertyName":"a","matchValue":"x"}}}"#,
+                "",
+                "watch / since=false",
+            ),
+            (
+                r#"GET /core/changes?querySpec={"options":["COUNT"],"query":{"term":{"propertyName":"a","matchValue":"x"}}}"#,
+                "",
+                r#"400 querySpec has the option "COUNT""#,
+            ),
+            (
+                r#"GET /core/changes?querySpec={"resultLimit":3,"query":{"term":{"propertyName":"a","matchValue":"x"}}}"#,
+                "",
+                "400 querySpec of a watch has a query and nothing else",
+            ),
+            ("GET /core/changes?querySpec=7", "", "400 querySpec must be a JSON object"),
             ("GET /core/changes?prefix=core", "", "400 prefix is 'core'; links begin with '/'"),
             ("GET /core/changes?watch=true", "", "400 /core/changes has no parameter 'watch'"),
             ("GET /core/things?watch=yes", "", "400 $watch is 'yes'"),
@@ -431,6 +450,8 @@ fn queries() {
     let direct = with(r#","taskInfo":{"isDirect":true}"#);
     let info = |more: &str| with(&format!(r#","taskInfo":{{"isDirect":true{more}}}"#));
     let asked = |field: &str| with(&format!(r#","taskInfo":{{"isDirect":true}},{field}"#));
+    let expected = r#"{"taskInfo":{"isDirect":true},"querySpec":{"expectedResultCount":2,
+        "query":{"term":{"propertyName":"name","matchValue":"a"}}}}"#;
     let expires = r#""documentExpirationTimeMicros":"abc""#;
     let limit = r#"{"querySpec":{"resultLimit":2147483647,"query":{"term":{"propertyName":"name",
         "matchValue":"a"}}},"taskInfo":{"isDirect":true}}"#;
@@ -471,9 +492,20 @@ fn queries() {
             ("POST /core/query-tasks", &with(r#","indexLink":"/other""#), "400 indexLink is"),
             (
                 "POST /core/query-tasks",
-                &with(r#","documentSourceLink":"/q""#),
-                "400 documentSourceLink",
+                &with(r#","documentSourceLink":"/core/query-tasks/q""#),
+                "400 querySpec is there, and documentSourceLink",
             ),
+            (
+                "POST /core/query-tasks",
+                r#"{"documentSourceLink":"/core/things/q"}"#,
+                "400 documentSourceLink is",
+            ),
+            (
+                "POST /core/query-tasks",
+                r#"{"documentSourceLink":"/core/local-query-tasks/q","documentSelfLink":"r"}"#,
+                r#"copy of /core/query-tasks/q: {"documentSelfLink":"r"}"#,
+            ),
+            ("POST /core/query-tasks", expected, "ask POST /core/query-tasks/60a2"),
             ("POST /core/query-tasks", &info(r#","foo":1"#), "400 taskInfo has no field 'foo'"),
             ("POST /core/query-tasks", &info(r#","stage":"FINISHED""#), "400 a new task is"),
             ("POST /core/query-tasks", &info(r#","stage":"CREATED""#), "query limit=None"),

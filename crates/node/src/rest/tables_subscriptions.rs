@@ -143,6 +143,16 @@ fn a_query_that_goes_on_has_no_direct_answer() {
             ),
             ("POST /core/query-tasks", &asked("CONTINUOUS", direct), "400 .. CONTINUOUS"),
             ("POST /core/query-tasks", &asked("CONTINUOUSLY", ""), "400 .. CONTINUOUSLY"),
+            (
+                "POST /core/query-tasks",
+                &asked(r#"CONTINUOUS","GROUP_BY"#, ""),
+                "400 options have CONTINUOUS and GROUP_BY",
+            ),
+            (
+                "POST /core/query-tasks",
+                &asked(r#"CONTINUOUS","SELECT_LINKS"#, ""),
+                "400 options have CONTINUOUS and SELECT_LINKS",
+            ),
         ],
     );
 }

@@ -57,6 +57,17 @@ impl Scope {
         }
     }
 
+    /// What is told of a document that a query has found, which is whole JSON: all of it, some
+    /// fields, or nothing but its link, as the query says.
+    pub(crate) fn told_of(&self, document: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Self::One(_) | Self::Children(_) => Some(document),
+            Self::Query(standing) if standing.query.is_count() => None,
+            Self::Query(standing) if !standing.query.is_expanded() => None,
+            Self::Query(standing) => Some(standing.query.expanded(document.into()).into()),
+        }
+    }
+
     /// How much work it is to look at a byte of a document.
     pub(crate) fn weight(&self) -> usize {
         match self {
