@@ -336,11 +336,7 @@ impl Search {
     }
 
     /// What it costs to look at a document, which is read for that.
-    fn cost(
-        &self,
-        store: &dyn Reader,
-        candidate: &mut Candidate,
-    ) -> Result<usize, StoreError> {
+    fn cost(&self, store: &dyn Reader, candidate: &mut Candidate) -> Result<usize, StoreError> {
         if candidate.head.is_none() {
             let key = self.view.space.key(family::HEAD, candidate.link.as_bytes());
             candidate.head = store.get(&key)?;

@@ -154,8 +154,13 @@ impl Form {
             _ => &first,
         };
         let kind = self.kind();
+        // A link to the first page of a list does not say what is left out at its beginning.
+        let before = match self {
+            Self::Plain(list) if list.skip > 0 => Vec::new(),
+            _ => trail.with_own(),
+        };
         result.next_page_link =
-            next.map(|after| page_link(kind, specification, Some(after), trail.with_own()));
+            next.map(|after| page_link(kind, specification, Some(after), before));
         if let Some((after, before)) = trail.before.split_last() {
             let link = page_link(kind, specification, after.clone(), before.to_vec());
             result.other.insert("prevPageLink".into(), link.into());

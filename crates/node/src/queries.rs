@@ -184,8 +184,7 @@ impl Queries {
         one.options.push(QueryOption::TopResults);
         let skip = specification.extent.offset.unwrap_or_default();
         let form = Form::FirstPage { task, of: Box::new(specification) };
-        let aim =
-            QueryAim { specification: one, limit: skip.saturating_add(1), skip, form };
+        let aim = QueryAim { specification: one, limit: skip.saturating_add(1), skip, form };
         let _is_asked = self.begin((purpose, aim, None), None, scope, effects);
     }
 

@@ -122,11 +122,7 @@ impl QuerySpecification {
         Self {
             query: self.query.clone(),
             options: options.collect(),
-            extent: Extent {
-                offset: None,
-                expected_result_count: None,
-                ..self.extent.clone()
-            },
+            extent: Extent { offset: None, expected_result_count: None, ..self.extent.clone() },
             ..Self::default()
         }
     }

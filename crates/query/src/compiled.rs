@@ -154,7 +154,8 @@ impl CompiledQuery {
             && has(QueryOption::Sort)
             && specification.result_limit.is_none()
         {
-            let why = "have TOP_RESULTS, and resultLimit does not say how many; drop one, or add it";
+            let why =
+                "have TOP_RESULTS, and resultLimit does not say how many; drop one, or add it";
             return wrong("options", why);
         }
         let weight = weight(&terms);
@@ -370,9 +371,10 @@ fn check_expected(specification: &QuerySpecification) -> Result<(), Problem> {
     let limit = specification.result_limit.filter(|_| !has(QueryOption::Count));
     match limit {
         _ if has(QueryOption::GroupBy) => wrong(NAME, "goes with no pages; drop GROUP_BY"),
-        Some(_) if !has(QueryOption::TopResults) => {
-            wrong(NAME, "goes with no pages, which count nothing; drop resultLimit, or count (COUNT)")
-        }
+        Some(_) if !has(QueryOption::TopResults) => wrong(
+            NAME,
+            "goes with no pages, which count nothing; drop resultLimit, or count (COUNT)",
+        ),
         Some(limit) if u64::try_from(limit).is_ok_and(|limit| limit < expected) => wrong(
             NAME,
             &format!("is {expected}, and resultLimit {limit}: so many would never come"),

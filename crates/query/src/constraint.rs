@@ -163,9 +163,7 @@ fn ranges(predicate: &Predicate) -> (Vec<Range>, bool) {
             (vec![all], true)
         }
         Predicate::Prefix(prefix) => (vec![text_beginning(prefix)], prefix.len() <= TEXT_BYTES_MAX),
-        Predicate::Wildcard(pattern) => {
-            (vec![text_beginning(&pattern.literal_beginning())], false)
-        },
+        Predicate::Wildcard(pattern) => (vec![text_beginning(&pattern.literal_beginning())], false),
         Predicate::Phrase(_) => (vec![text_beginning("")], false),
         Predicate::Range { from, to } => {
             let end = |limit: &Option<Limit>| {

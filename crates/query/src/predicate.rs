@@ -19,8 +19,8 @@ pub const MATCH_VALUES_MAX: usize = 4096;
 /// The longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 512;
 
-/// Each word of a text is written anew, in lower case, to look for a phrase: as much work for a byte
-/// as to read it so often.
+/// Each word of a text is written anew, in lower case, to look for a phrase: for a byte that is as
+/// much work as to read it so often.
 const PHRASE_WEIGHT: usize = 4;
 
 /// What `range.type` may be. With limits that are numbers it makes no difference: numbers compare

@@ -226,7 +226,9 @@ fn what_is_hidden_of_a_document_is_in_no_part_of_an_answer() {
 /// A document that is more work than a short step may do is left to whoever has more time.
 #[test]
 fn a_short_step_does_not_begin_what_it_cannot_end() {
-    let site = site([10, 2_000].into_iter().map(|bytes| format!("{{\"name\":\"{}\"}}", "a".repeat(bytes))));
+    let site = site(
+        [10, 2_000].into_iter().map(|bytes| format!("{{\"name\":\"{}\"}}", "a".repeat(bytes))),
+    );
     let pattern = format!("*?{}b*", "a".repeat(500));
     let term = json!({"propertyName": "name", "matchType": "WILDCARD", "matchValue": pattern});
     let query = Arc::new(compiled(&json!({"query": {"term": term}})));

@@ -327,6 +327,26 @@ fn a_list_says_how_many_there_are_where_that_is_known() {
     assert!(total(Some(3), Some(QueryOption::TopResults), 0).is_null());
 }
 
+/// What is left out at the beginning of a list is in no link, so none leads back there.
+#[test]
+fn a_page_of_a_list_does_not_lead_back_to_what_was_left_out() {
+    for (skip, is_there) in [(0, true), (1, false)] {
+        let (mut queries, mut effects) = (Queries::default(), Effects::default());
+        let mut specification = query::prefix_query("/a/");
+        specification.result_limit = Some(1);
+        let Form::Plain(list) = Form::list("/a") else { panic!() };
+        let form = Form::Plain(List { skip, ..list });
+        let purpose = || Purpose::Client { ticket: 1 };
+        queries.query(purpose(), specification, None, form, scope(), &mut effects);
+        let (_, first) = played(&mut queries, &mut effects);
+        let token = first["nextPageLink"].as_str().unwrap();
+        let token = token.strip_prefix("/core/query-page/").unwrap();
+        queries.page(purpose(), (token, &PageWish::default()), scope(), &mut effects);
+        let (_, second) = played(&mut queries, &mut effects);
+        assert_eq!(second["prevPageLink"].is_string(), is_there, "{skip}: {second}");
+    }
+}
+
 #[test]
 fn a_made_up_link_of_a_list_has_no_groups() {
     let mut specification = query::prefix_query("/a/");

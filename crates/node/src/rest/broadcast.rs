@@ -1,6 +1,6 @@
-//! A read that is passed on to all nodes (Xenon's `target=ALL`). In Xenon each node answers from its
-//! own copy. Here any node answers for every document with what its owner says, so one read is the
-//! answer of all nodes that are up.
+//! A read that is passed on to all nodes (Xenon's `target=ALL`). In Xenon each node answers from
+//! its own copy. Here any node answers for every document with what its owner says, so one read is
+//! the answer of all nodes that are up.
 
 use std::collections::BTreeMap;
 

@@ -84,10 +84,7 @@ mod tests {
         seen(waiting(), &Response::json(200, &task), &mut effects);
         let Some(Work::Enter(_, made)) = effects.work.pop_front() else { panic!() };
         let body: Value = serde_json::from_slice(&made.body).unwrap();
-        assert_eq!(
-            body,
-            json!({"taskInfo": {"isDirect": true}, "querySpec": {"query": {"a": 1}}})
-        );
+        assert_eq!(body, json!({"taskInfo": {"isDirect": true}, "querySpec": {"query": {"a": 1}}}));
         seen(waiting(), &Problem::not_found("no such task").into(), &mut effects);
         let Some(crate::io::Output::Answer { response, .. }) = effects.outputs.pop() else {
             panic!()

@@ -137,12 +137,12 @@ fn standing(text: &str) -> Result<QuerySpecification, Problem> {
     specification.options.retain(|option| !HARMLESS.contains(option));
     if let Some(option) = specification.options.first() {
         let name = serde_json::to_value(option).unwrap_or_default();
-        return wrong(format!("has the option {name}, which says nothing of changes; leave it out"));
+        return wrong(format!(
+            "has the option {name}, which says nothing of changes; leave it out"
+        ));
     }
-    let of_documents = QuerySpecification {
-        query: specification.query.clone(),
-        ..QuerySpecification::default()
-    };
+    let of_documents =
+        QuerySpecification { query: specification.query.clone(), ..QuerySpecification::default() };
     if specification != of_documents {
         return wrong("of a watch has a query and nothing else; leave out the rest".into());
     }

@@ -201,6 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn a_query_tells_of_a_document_what_it_shows() {
+        let told = |options: Value, more: Value| {
+            let mut spec = json!({"options": options,
+                "query": {"term": {"propertyName": "n", "matchValue": 1}}});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let state = Subscription {
+                subscribed_link: format!("{QUERY_TASKS}/q"),
+                query_spec: Some(spec),
+                ..Subscription::default()
+            };
+            let told = Scope::of(&state).unwrap().told_of(br#"{"n":1,"m":2}"#.to_vec());
+            told.map(|told| String::from_utf8(told).unwrap())
+        };
+        let whole = Some(r#"{"n":1,"m":2}"#.to_owned());
+        assert_eq!(told(json!(["CONTINUOUS", "EXPAND_CONTENT"]), json!({})), whole);
+        assert_eq!(told(json!(["CONTINUOUS"]), json!({})), None);
+        assert_eq!(told(json!(["CONTINUOUS", "COUNT", "EXPAND_CONTENT"]), json!({})), None);
+        let some = json!({"selectTerms": [{"propertyName": "m"}]});
+        let selected = told(json!(["CONTINUOUS", "EXPAND_SELECTED_FIELDS"]), some);
+        assert_eq!(selected, Some(r#"{"m":2}"#.to_owned()));
+    }
+
+    #[test]
     fn a_standing_query_finds_nothing_by_what_is_hidden() {
         let link = format!("{}/t", access::TOKENS);
         let token = document(&link, &json!({"userLink": "/core/authz/users/j", "digest": "abc"}));
