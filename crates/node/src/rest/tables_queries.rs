@@ -11,8 +11,6 @@ fn queries() {
     let direct = with(r#","taskInfo":{"isDirect":true}"#);
     let info = |more: &str| with(&format!(r#","taskInfo":{{"isDirect":true{more}}}"#));
     let asked = |field: &str| with(&format!(r#","taskInfo":{{"isDirect":true}},{field}"#));
-    let expected = r#"{"taskInfo":{"isDirect":true},"querySpec":{"expectedResultCount":2,
-        "query":{"term":{"propertyName":"name","matchValue":"a"}}}}"#;
     let expires = r#""documentExpirationTimeMicros":"abc""#;
     let limit = r#"{"querySpec":{"resultLimit":2147483647,"query":{"term":{"propertyName":"name",
         "matchValue":"a"}}},"taskInfo":{"isDirect":true}}"#;
@@ -41,6 +39,40 @@ fn queries() {
                 &with(r#","bogus":1"#),
                 "400 a query task has no field 'bogus'",
             ),
+            ("POST /core/query-tasks", &info(r#","foo":1"#), "400 taskInfo has no field 'foo'"),
+            ("POST /core/query-tasks", &info(r#","stage":"FINISHED""#), "400 a new task is"),
+            ("POST /core/query-tasks", &info(r#","stage":"CREATED""#), "query limit=None"),
+            ("POST /core/query-tasks", &asked(r#""kind":"foo""#), "400 .. kind 'foo'"),
+            ("POST /core/query-tasks", &asked(r#""documentKind":"bar""#), "400 .. 'bar'"),
+            ("POST /core/query-tasks", &asked(expires), "400 'documentExpirationTimeMicros' must"),
+            ("POST /core/query-tasks", &asked(r#""documentSelfLink":"/a/b""#), "400 documentSelf"),
+            ("POST /core/query-tasks", &asked(r#""documentVersion":3"#), "400"),
+            ("POST /core/query-tasks", &asked(r#""results":{}"#), "400 .. results"),
+            ("DELETE /core/query-page/abc", "", "404 no such page"),
+            ("GET /core/query-page/abc", "", "page abc expand=false"),
+            ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
+            ("GET /core/query-page/abc?$limit=3&$select=a&$count", "", "page abc expand=false"),
+            ("GET /core/query-page/abc?$limit=none", "", "400 $limit is 'none'"),
+            (
+                "GET /core/query-page/abc?$top=3",
+                "",
+                "400 .. no parameter 'top'; it takes expand, limit, select, count",
+            ),
+            ("POST /core/query-page/abc", "{}", "405"),
+        ],
+    );
+}
+
+/// For whom, over what and like which other one a query is asked.
+#[test]
+fn query_tasks_say_where_and_for_whom() {
+    let query = r#""querySpec":{"query":{"term":{"propertyName":"name","matchValue":"a"}}}"#;
+    let with = |fields: &str| format!("{{{query}{fields}}}");
+    let expected = r#"{"taskInfo":{"isDirect":true},"querySpec":{"expectedResultCount":2,
+        "query":{"term":{"propertyName":"name","matchValue":"a"}}}}"#;
+    check(
+        &World::new(),
+        &[
             ("POST /core/query-tasks", &with(r#","tenantLinks":["/t"]"#), "ask POST"),
             ("POST /core/query-tasks", &with(r#","tenantLinks":"/t""#), "400 tenantLinks is"),
             ("POST /core/query-tasks", &with(r#","tenantLinks":[]"#), "ask POST"),
@@ -67,26 +99,6 @@ fn queries() {
                 r#"copy of /core/query-tasks/q: {"documentSelfLink":"r"}"#,
             ),
             ("POST /core/query-tasks", expected, "ask POST /core/query-tasks/60a2"),
-            ("POST /core/query-tasks", &info(r#","foo":1"#), "400 taskInfo has no field 'foo'"),
-            ("POST /core/query-tasks", &info(r#","stage":"FINISHED""#), "400 a new task is"),
-            ("POST /core/query-tasks", &info(r#","stage":"CREATED""#), "query limit=None"),
-            ("POST /core/query-tasks", &asked(r#""kind":"foo""#), "400 .. kind 'foo'"),
-            ("POST /core/query-tasks", &asked(r#""documentKind":"bar""#), "400 .. 'bar'"),
-            ("POST /core/query-tasks", &asked(expires), "400 'documentExpirationTimeMicros' must"),
-            ("POST /core/query-tasks", &asked(r#""documentSelfLink":"/a/b""#), "400 documentSelf"),
-            ("POST /core/query-tasks", &asked(r#""documentVersion":3"#), "400"),
-            ("POST /core/query-tasks", &asked(r#""results":{}"#), "400 .. results"),
-            ("DELETE /core/query-page/abc", "", "404 no such page"),
-            ("GET /core/query-page/abc", "", "page abc expand=false"),
-            ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
-            ("GET /core/query-page/abc?$limit=3&$select=a&$count", "", "page abc expand=false"),
-            ("GET /core/query-page/abc?$limit=none", "", "400 $limit is 'none'"),
-            (
-                "GET /core/query-page/abc?$top=3",
-                "",
-                "400 .. no parameter 'top'; it takes expand, limit, select, count",
-            ),
-            ("POST /core/query-page/abc", "{}", "405"),
         ],
     );
 }
