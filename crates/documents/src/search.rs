@@ -69,8 +69,6 @@ pub struct Search {
     only_missing: bool,
     next: Next,
     found: Findings,
-    /// A version that may be a hit is not kept any more.
-    forgotten: Option<Forgotten>,
     /// How it was done, and how much work that was; kept in any case, as that costs nothing.
     explained: Explained,
 }
@@ -131,7 +129,7 @@ impl Search {
         wanted.after = wanted.after.filter(|_| !query.is_count());
         let hits = Hits::new(wanted.hits, wanted.bytes);
         let groups = query.aggregation().map(|aggregation| aggregation.begin());
-        let found = Findings { hits, count: 0, groups };
+        let found = Findings { hits, count: 0, groups, forgotten: None };
         Self {
             view,
             query,
@@ -144,7 +142,6 @@ impl Search {
             only_missing: false,
             next: Next::default(),
             found,
-            forgotten: None,
             explained: Explained::default(),
         }
     }
@@ -216,7 +213,7 @@ impl Search {
 
     fn is_full(&self) -> bool {
         let is_in_order = self.is_in_order && !self.is_among_ties();
-        self.forgotten.is_some() || self.found.are_full(is_in_order)
+        self.found.forgotten.is_some() || self.found.are_full(is_in_order)
     }
 
     /// What comes next may belong before what was found.
@@ -243,7 +240,7 @@ impl Search {
             more,
             groups: self.found.groups.take(),
             explained,
-            forgotten: self.forgotten.take(),
+            forgotten: self.found.forgotten.take(),
         }
     }
 
@@ -441,7 +438,7 @@ impl Search {
         let oldest = store.get(&space.key(family::VERSION, &rest))?;
         let oldest = oldest.as_deref().map(|bytes| Record::decode(bytes, names)).transpose()?;
         if self.query.may_show(&oldest.unwrap_or(*head).candidate(link)) {
-            self.forgotten = Some(forgotten);
+            self.found.forgotten = Some(forgotten);
         }
         Ok(())
     }

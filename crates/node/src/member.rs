@@ -724,6 +724,10 @@ impl Member {
                 rest::subscriptions::seen(*waiting, response, host.effects);
                 Ok(())
             }
+            FeedWork::Copied(waiting, response) => {
+                rest::copies::seen(*waiting, &response, host.effects);
+                Ok(())
+            }
             FeedWork::Notified(number, response) => {
                 let view = seen!(self, host);
                 self.feeds.subscriptions.answered(number, &response, &view, host.effects)

@@ -152,6 +152,8 @@ pub(crate) enum Work {
 pub(crate) enum FeedWork {
     /// What somebody wants to be told of, as it is.
     Seen(Box<(Purpose, Request)>, Response),
+    /// A query task was looked at that another one is to be like.
+    Copied(Box<(Purpose, Request)>, Response),
     /// A document of the cluster has answered a notification.
     Notified(u64, Response),
 }
@@ -287,8 +289,8 @@ impl Effects {
                 self.push(Work::Feed(work));
             }
             Purpose::Copy(waiting) => {
-                let waiting = (**waiting).clone();
-                crate::rest::copies::seen(waiting, &answer.into_response(), self);
+                let work = FeedWork::Copied(waiting.clone(), answer.into_response());
+                self.push(Work::Feed(work));
             }
             Purpose::Undefine(waiting) => {
                 let (waiting, response) = (waiting.clone(), answer.into_response());
