@@ -30,8 +30,11 @@ pub(crate) fn are_taken_by(request: &Request) -> bool {
         path.strip_prefix("/core/immortals/").and_then(|it| it.strip_suffix("/impulses"));
     // An instance may have the name `impulses`, and then it is not meant.
     let is_impulse = instance.is_some_and(|name| !name.is_empty() && !name.contains('/'));
-    if is_impulse || path == FORWARDING {
+    if is_impulse {
         return true;
+    }
+    if path == FORWARDING {
+        return !forwards_direct_query(request);
     }
     let is_below = |of: &str| {
         let rest = path.strip_prefix(of);
@@ -63,6 +66,15 @@ fn is_direct_query(request: &Request, path: &str) -> bool {
     is_query && body()["taskInfo"]["isDirect"] == true
 }
 
+/// A direct query is passed on as it is.
+fn forwards_direct_query(request: &Request) -> bool {
+    let body = || serde_json::from_slice::<serde_json::Value>(&request.body).unwrap_or_default();
+    let is_direct_query = |body: serde_json::Value| {
+        body["taskInfo"]["isDirect"] == true && body["querySpec"].is_object()
+    };
+    request.method == Method::Post && is_direct_query(body())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +82,7 @@ mod tests {
     #[test]
     fn what_makes_no_document_and_no_impulse_gets_no_key() {
         let direct = r#"{"taskInfo":{"isDirect":true}}"#;
+        let query = r#"{"taskInfo":{"isDirect":true},"querySpec":{}}"#;
         for (path, body, takes) in [
             ("/core/examples", "{}", true),
             ("/core/examples/immortals", "{}", true),
@@ -84,6 +97,8 @@ mod tests {
             ("/core/ambrosia/cra/AmbrosiaBinaries/a-a0", "{}", false),
             ("/core/node-selectors/default", "{}", false),
             ("/core/node-selectors/default/forwarding", "{}", true),
+            ("/core/node-selectors/default/forwarding", direct, true),
+            ("/core/node-selectors/default/forwarding", query, false),
             ("/core/auth/tokens", "{}", false),
             ("/core/auth/join-tokens/", "{}", false),
             ("/core/auth/tokens/one", "{}", true),

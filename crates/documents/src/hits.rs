@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use query::{Groups, Hit};
+use query::{Forgotten, Groups, Hit};
 
 /// The first hits of all that were found, in order: one more than a page may have at most, and no
 /// more bytes than it may have, but for one hit.
@@ -23,6 +23,8 @@ pub(crate) struct Findings {
     pub(crate) count: u64,
     /// What is to be said of all hits together.
     pub(crate) groups: Option<Groups>,
+    /// A version that may be a hit is not kept any more.
+    pub(crate) forgotten: Option<Forgotten>,
 }
 
 impl Findings {

@@ -37,9 +37,6 @@ const DOCUMENT_COST: usize = 64;
 /// What a key of the index costs, in bytes.
 const KEY_COST: usize = 16;
 
-/// Each time that a query has this many terms more, a document costs the same once more.
-const TERMS_PER_COST: usize = 8;
-
 /// How many keys of a list are passed for each link that is looked for in it.
 const SCANNED_PER_LINK: usize = 4;
 
@@ -67,12 +64,11 @@ pub struct Search {
     /// Behind a way by values: the way to the documents without one.
     missing: Option<Way>,
     is_begun: bool,
+    is_short: bool,
     is_in_order: bool,
     only_missing: bool,
     next: Next,
     found: Findings,
-    /// A version that may be a hit is not kept any more.
-    forgotten: Option<Forgotten>,
     /// How it was done, and how much work that was; kept in any case, as that costs nothing.
     explained: Explained,
 }
@@ -133,7 +129,7 @@ impl Search {
         wanted.after = wanted.after.filter(|_| !query.is_count());
         let hits = Hits::new(wanted.hits, wanted.bytes);
         let groups = query.aggregation().map(|aggregation| aggregation.begin());
-        let found = Findings { hits, count: 0, groups };
+        let found = Findings { hits, count: 0, groups, forgotten: None };
         Self {
             view,
             query,
@@ -141,13 +137,20 @@ impl Search {
             way: None,
             missing: None,
             is_begun: false,
+            is_short: false,
             is_in_order: true,
             only_missing: false,
             next: Next::default(),
             found,
-            forgotten: None,
             explained: Explained::default(),
         }
+    }
+
+    /// A document that takes more than the budget of a step is not looked at: the search is for a
+    /// step that must be short, and goes on elsewhere.
+    #[must_use]
+    pub fn short(self) -> Self {
+        Self { is_short: true, ..self }
     }
 
     /// Does about `budget` bytes of work more. The page, once it is complete. The store must be as
@@ -162,7 +165,16 @@ impl Search {
         let mut left = budget;
         while left > 0 {
             let cost = match self.next.candidates.pop_front() {
-                Some(candidate) => self.look(store, &candidate)?,
+                Some(mut candidate) => {
+                    let cost = self.cost(store, &mut candidate)?;
+                    // What takes more than is left comes with the next turn, and a whole turn is
+                    // enough for each: but none is begun in a step that is for short work.
+                    if cost > left && (left < budget || self.is_short) {
+                        self.next.candidates.push_front(candidate);
+                        return Ok(None);
+                    }
+                    self.look(store, &candidate, cost)?
+                }
                 None if self.way.is_some() => self.advance(store)?,
                 None if self.missing.is_some() => {
                     self.way = self.missing.take();
@@ -201,7 +213,7 @@ impl Search {
 
     fn is_full(&self) -> bool {
         let is_in_order = self.is_in_order && !self.is_among_ties();
-        self.forgotten.is_some() || self.found.are_full(is_in_order)
+        self.found.forgotten.is_some() || self.found.are_full(is_in_order)
     }
 
     /// What comes next may belong before what was found.
@@ -228,7 +240,7 @@ impl Search {
             more,
             groups: self.found.groups.take(),
             explained,
-            forgotten: self.forgotten.take(),
+            forgotten: self.found.forgotten.take(),
         }
     }
 
@@ -320,18 +332,26 @@ impl Search {
         Ok(cost)
     }
 
+    /// What it costs to look at a document, which is read for that.
+    fn cost(&self, store: &dyn Reader, candidate: &mut Candidate) -> Result<usize, StoreError> {
+        if candidate.head.is_none() {
+            let key = self.view.space.key(family::HEAD, candidate.link.as_bytes());
+            candidate.head = store.get(&key)?;
+        }
+        let Some(head) = &candidate.head else { return Ok(DOCUMENT_COST) };
+        Ok((DOCUMENT_COST + head.len()).saturating_mul(self.query.weight()))
+    }
+
     /// Offers a document, or all its versions, as hits, and says what that cost.
-    fn look(&mut self, store: &dyn Reader, candidate: &Candidate) -> Result<usize, StoreError> {
-        let weight = 1 + self.query.terms() / TERMS_PER_COST;
+    fn look(
+        &mut self,
+        store: &dyn Reader,
+        candidate: &Candidate,
+        mut cost: usize,
+    ) -> Result<usize, StoreError> {
+        let weight = self.query.weight();
         let link = &candidate.link;
-        let found = match candidate.head {
-            Some(_) => None,
-            None => store.get(&self.view.space.key(family::HEAD, link.as_bytes()))?,
-        };
-        let Some(head) = candidate.head.as_ref().or(found.as_ref()) else {
-            return Ok(DOCUMENT_COST);
-        };
-        let mut cost = (DOCUMENT_COST + head.len()) * weight;
+        let Some(head) = &candidate.head else { return Ok(cost) };
         let (space, names) = (self.view.space, Arc::clone(&self.view.names));
         let head = Record::decode(head, &names)?;
         if let Some(place) = &candidate.place {
@@ -380,7 +400,7 @@ impl Search {
         at: Moment,
         cost: &mut usize,
     ) -> Result<(), StoreError> {
-        let weight = 1 + self.query.terms() / TERMS_PER_COST;
+        let weight = self.query.weight();
         let mut read = |bytes| *cost += (DOCUMENT_COST + bytes) * weight;
         let older;
         let record = match place.record_at(link, head, at, &mut read)? {
@@ -418,7 +438,7 @@ impl Search {
         let oldest = store.get(&space.key(family::VERSION, &rest))?;
         let oldest = oldest.as_deref().map(|bytes| Record::decode(bytes, names)).transpose()?;
         if self.query.may_show(&oldest.unwrap_or(*head).candidate(link)) {
-            self.forgotten = Some(forgotten);
+            self.found.forgotten = Some(forgotten);
         }
         Ok(())
     }

@@ -176,12 +176,15 @@ pub(crate) fn is_covered(needs: Option<Needs>, verb: Method, plan: &Plan) -> boo
             Plan::Undefine { .. } => true,
             // What the router knows of a document, it has checked itself.
             Plan::Respond(_) => verb == Method::Get,
+            Plan::Nothing => true,
             Plan::Query(..) | Plan::Counted(..) | Plan::Page { .. } => true,
             // The owner of each document decides.
             Plan::Batch(_) => true,
             Plan::Stats(_) | Plan::Available | Plan::Watch(_) => true,
             // What is to be told is looked at first, and again with each notification.
             Plan::Subscribe { .. } => true,
+            // The other task is read with the same rights, and then the request comes in once more.
+            Plan::Copy { .. } => true,
             _ => false,
         },
     }

@@ -17,7 +17,7 @@ use crate::shard::Conditions;
 use crate::survey::SurveyJob;
 use crate::undefined;
 use crate::view::View;
-use crate::work::{Asked, Purpose, Work};
+use crate::work::{Asked, Effects, Purpose, Work};
 
 impl Member {
     /// Takes over what has become of the documents that this node goes by.
@@ -94,11 +94,14 @@ impl Member {
         let scope = self.scope(principal, host);
         match plan {
             Plan::Respond(response) => host.effects.respond(&purpose, response),
-            Plan::Enter(request) => host.effects.push(Work::Enter(purpose, *request)),
-            Plan::Broadcast(request, receivers) => {
-                let waiting = Purpose::Broadcast(Box::new((purpose, receivers)));
-                host.effects.push(Work::Enter(waiting, *request));
+            Plan::Nothing => {
+                let done = Response::json(200, &serde_json::json!({}));
+                host.effects.respond(&purpose, done);
             }
+            plan @ (Plan::Enter(_)
+            | Plan::Broadcast(..)
+            | Plan::Copy { .. }
+            | Plan::Undefine { .. }) => enter(plan, purpose, host.effects),
             Plan::Ask(group, question) => {
                 let view = view!(self.membership, host, self.router.len());
                 self.router.submit(purpose, group, question, &view, host.effects);
@@ -142,10 +145,6 @@ impl Member {
                     }
                     (Ok(()), None) => host.effects.push(Work::Enter(purpose, *make)),
                 }
-            }
-            Plan::Undefine { count, delete } => {
-                let waiting = Purpose::Undefine(Box::new((purpose, *delete)));
-                host.effects.push(Work::Enter(waiting, *count));
             }
             Plan::Record(group, page) => {
                 let conditions = conditions!(self.membership, host);
@@ -228,4 +227,20 @@ impl Member {
         }
         Ok(all)
     }
+}
+
+/// Another request comes in, whose answer is the answer, or is needed for it.
+fn enter(plan: Plan, purpose: Purpose, effects: &mut Effects) {
+    let (purpose, request) = match plan {
+        Plan::Enter(request) => (purpose, request),
+        Plan::Broadcast(request, receivers) => {
+            (Purpose::Broadcast(Box::new((purpose, receivers))), request)
+        }
+        Plan::Copy { look, make } => (Purpose::Copy(Box::new((purpose, *make))), look),
+        Plan::Undefine { count, delete } => {
+            (Purpose::Undefine(Box::new((purpose, *delete))), count)
+        }
+        _ => unreachable!("no other plan is a request"),
+    };
+    effects.push(Work::Enter(purpose, *request));
 }

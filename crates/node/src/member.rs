@@ -90,7 +90,7 @@ impl Member {
             membership: Membership::new(control, shard),
             router: Router::default(),
             gather: Gather::default(),
-            queries: Queries::default(),
+            queries: Queries::new(&host.config.node_id),
             searches: Searches::default(),
             feeds: Feeds::default(),
             undefined: Undefined::default(),
@@ -723,6 +723,10 @@ impl Member {
         match work {
             FeedWork::Seen(waiting, response) => {
                 rest::subscriptions::seen(*waiting, response, host.effects);
+                Ok(())
+            }
+            FeedWork::Copied(waiting, response) => {
+                rest::copies::seen(*waiting, &response, host.effects);
                 Ok(())
             }
             FeedWork::Notified(number, response) => {

@@ -1,9 +1,11 @@
 //! How the answer to a query looks: bare results or a query task, with links to further pages.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::query::{KIND, QueryOption, QueryResult, QuerySpecification};
+use protocol::node_group::SELECTOR_LINK;
+use protocol::query::{INDEX_LINK, KIND, QueryOption, QueryResult, QuerySpecification};
 use protocol::{Problem, Response};
 use query::{
     AggregateValue, CompiledQuery, Cursor, GROUPS_BYTES_MAX, GroupRow, Hit, LINKS_OF_ONE_MAX, Page,
@@ -24,6 +26,9 @@ pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// page begins, and must fit into the head of a request.
 const PAGE_LINK_BYTES_MAX: usize = 32 << 10;
 
+/// How many pages the link of a page leads back to (`prevPageLink`): it holds where each begins.
+const PAGES_BEFORE_MAX: usize = 16;
+
 /// The link under which the following pages of a query are found.
 pub(crate) const PAGE_LINK: &str = "/core/query-page";
 
@@ -42,10 +47,14 @@ pub(crate) struct QueryAim {
 pub(crate) enum Form {
     /// A query task that is finished: the task as it was sent, with results.
     Task(Value),
-    /// A further page of it.
-    TaskPage { link: String },
+    /// The same with pages of their own: whether there is any to begin with.
+    FirstPage { task: Value, of: Box<QuerySpecification> },
+    /// A further page of it, and the node that answers.
+    TaskPage { link: String, owner: Arc<str>, trail: Trail },
     /// Bare results, for a factory or a page of one.
-    Plain { link: String, skip: usize, total: Option<u64> },
+    Plain(List),
+    /// The one document with this link, as it is or was before it was deleted.
+    Document { link: String },
     /// Rows, as a statement has them.
     Sql(Box<sql::Statement>),
     /// Who is told of the changes of this link.
@@ -54,6 +63,41 @@ pub(crate) enum Form {
     Groups { of: Box<QuerySpecification>, after: Option<String>, form: Box<Self> },
     /// The answer to another query, with the documents that its hits have links to.
     Linked(Box<LinkedAim>),
+}
+
+/// A list of documents, or a page of one.
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    pub(crate) link: String,
+    pub(crate) skip: usize,
+    pub(crate) total: Total,
+    pub(crate) trail: Trail,
+}
+
+/// Whether a list says how many documents there are in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Total {
+    Unasked,
+    /// When all of them are shown, or counted.
+    IfWhole,
+    Of(u64),
+}
+
+/// Which pages have led to this one: behind what each began, the first one first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trail {
+    before: Vec<Option<Cursor>>,
+    /// Behind what this one begins.
+    own: Option<Cursor>,
+}
+
+impl Trail {
+    /// What the page after this one has before it.
+    fn with_own(&self) -> Vec<Option<Cursor>> {
+        let all = self.before.iter().chain([&self.own]);
+        let left_out = (self.before.len() + 1).saturating_sub(PAGES_BEFORE_MAX);
+        all.skip(left_out).cloned().collect()
+    }
 }
 
 /// What a query with `EXPAND_LINKS` has found, while its links are followed.
@@ -75,11 +119,51 @@ impl QueryAim {
 }
 
 impl Form {
+    /// A list that begins with the first.
+    pub(crate) fn list(link: impl Into<String>) -> Self {
+        let (link, trail) = (link.into(), Trail::default());
+        Self::Plain(List { link, skip: 0, total: Total::Unasked, trail })
+    }
+
     /// Also says how many there are in all.
     pub(crate) fn with_total(self, count: u64) -> Self {
         match self {
-            Self::Plain { link, skip, .. } => Self::Plain { link, skip, total: Some(count) },
+            Self::Plain(list) => Self::Plain(List { total: Total::Of(count), ..list }),
             task => task,
+        }
+    }
+
+    fn kind(&self) -> PageKind {
+        match self {
+            Self::Plain(List { total: Total::Of(_), .. }) => PageKind::PlainWithTotal,
+            Self::Plain(_) => PageKind::Plain,
+            _ => PageKind::Task,
+        }
+    }
+
+    /// The links of the pages before and after this one, as fields of its results.
+    fn put_links(
+        &self,
+        result: &mut QueryResult,
+        specification: &QuerySpecification,
+        next: Option<Cursor>,
+    ) {
+        let first = Trail::default();
+        let trail = match self {
+            Self::TaskPage { trail, .. } | Self::Plain(List { trail, .. }) => trail,
+            _ => &first,
+        };
+        let kind = self.kind();
+        // A link to the first page of a list does not say what is left out at its beginning.
+        let before = match self {
+            Self::Plain(list) if list.skip > 0 => Vec::new(),
+            _ => trail.with_own(),
+        };
+        result.next_page_link =
+            next.map(|after| page_link(kind, specification, Some(after), before));
+        if let Some((after, before)) = trail.before.split_last() {
+            let link = page_link(kind, specification, after.clone(), before.to_vec());
+            result.other.insert("prevPageLink".into(), link.into());
         }
     }
 }
@@ -88,6 +172,15 @@ impl Form {
 /// it and any node can answer.
 #[derive(Serialize, Deserialize)]
 struct PageToken {
+    kind: PageKind,
+    specification: String,
+    after: Option<Cursor>,
+    before: Vec<Option<Cursor>>,
+}
+
+/// What it was before pages had links to those before them.
+#[derive(Deserialize)]
+struct OldPageToken {
     kind: PageKind,
     specification: String,
     after: Option<Cursor>,
@@ -113,7 +206,7 @@ pub(crate) fn query_answer(aim: &QueryAim, pages: Vec<Page>, told: Told) -> Resp
     let (hits, more) = aim.shown(pages);
     if let Form::Linked(first) = &aim.form {
         let LinkedAim { aim, hits: found, more, explained } = &**first;
-        let linked = documents_of(&hits, aim);
+        let linked = with_missing(documents_of(&hits, aim), &hits, found);
         let told = Told { took_micros, explained: explained.clone() };
         let fields = vec![("selectedDocuments", linked)];
         return hits_answer(aim, (found, *more, 0), told, fields);
@@ -145,22 +238,23 @@ fn hits_answer(
             Err(sql::TooLong) => too_large().into(),
         };
     }
-    if let Form::Subscribers { link } = &aim.form {
-        return respond(subscribers(link, hits));
+    match &aim.form {
+        Form::Subscribers { link } => return respond(subscribers(link, hits)),
+        Form::Document { link } => return one_document(link, hits),
+        Form::FirstPage { task, of } => {
+            return first_page_link(task.clone(), of, !hits.is_empty(), took_micros);
+        }
+        _ => {}
     }
-    let kind = match &aim.form {
-        Form::Plain { total: None, .. } => PageKind::Plain,
-        Form::Plain { total: Some(_), .. } => PageKind::PlainWithTotal,
-        _ => PageKind::Task,
-    };
-    let result = QueryResult {
+    let mut result = QueryResult {
         other: of_explained(explained),
         document_count: if counts { counted } else { hits.len() as u64 },
-        next_page_link: next.map(|after| page_link(kind, &aim.specification, Some(after))),
         query_time_micros: Some(took_micros),
         document_links: hits.iter().map(|hit| shown_link(hit, aim)).collect(),
         ..QueryResult::default()
     };
+    let is_whole = counts || !more;
+    aim.form.put_links(&mut result, &aim.specification, next);
     if aim.specification.has(QueryOption::SelectLinks) {
         match selected_links(hits, aim) {
             Ok(selected) => fields.extend(selected),
@@ -171,15 +265,23 @@ fn hits_answer(
         fields.push(("documents", documents_of(hits, aim)));
     }
     match &aim.form {
-        Form::Task(task) => task_answer(task.clone(), &result, fields),
-        Form::TaskPage { link } => page_answer(link, &result, fields),
-        Form::Sql(_) | Form::Groups { .. } | Form::Linked(_) | Form::Subscribers { .. } => {
-            Problem::internal("these answers are made before").into()
+        Form::Task(task) => task_answer(task.clone(), result, fields),
+        Form::TaskPage { link, owner, .. } => {
+            page_answer((link, owner, &aim.specification), result, fields)
         }
-        Form::Plain { link, total, .. } => {
+        Form::Sql(_)
+        | Form::Groups { .. }
+        | Form::Linked(_)
+        | Form::Subscribers { .. }
+        | Form::Document { .. }
+        | Form::FirstPage { .. } => Problem::internal("these answers are made before").into(),
+        Form::Plain(List { link, skip, total, trail }) => {
             let mut body = serde_json::to_value(&result).expect("results are JSON");
-            if let Some(total) = total {
-                body["totalCount"] = (*total).into();
+            let is_all = is_whole && *skip == 0 && trail.own.is_none();
+            match total {
+                Total::Of(total) => body["totalCount"] = (*total).into(),
+                Total::IfWhole if is_all => body["totalCount"] = result.document_count.into(),
+                Total::IfWhole | Total::Unasked => {}
             }
             body["documentSelfLink"] = link.clone().into();
             body["documentKind"] = "com:vmware:xenon:common:ServiceDocumentQueryResult".into();
@@ -192,7 +294,7 @@ fn hits_answer(
 fn selected_links(hits: &[Hit], aim: &QueryAim) -> Result<RawFields, Problem> {
     let mut all = BTreeSet::new();
     let mut each = b"{".to_vec();
-    for hit in hits.iter().filter(|hit| !hit.selected.is_empty()) {
+    for hit in hits {
         if hit.selected.iter().any(|(_, link)| link.is_empty()) {
             return Err(Problem::bad_request(format!(
                 "{} has over {LINKS_OF_ONE_MAX} links in one field of linkTerms: \
@@ -218,11 +320,45 @@ fn selected_links(hits: &[Hit], aim: &QueryAim) -> Result<RawFields, Problem> {
     Ok(vec![("selectedLinks", all), ("selectedLinksPerDocument", each)])
 }
 
-/// A page of a query task.
-fn page_answer(link: &str, result: &QueryResult, fields: RawFields) -> Response {
-    let mut page = finished_task(json!({}), result);
+/// Of the links that were followed, those that led to nothing that is shown: as in Xenon each is an
+/// error. Whoever asks is not told whether it is there.
+fn with_missing(mut linked: Vec<u8>, shown: &[Hit], found: &[Hit]) -> Vec<u8> {
+    let shown: BTreeSet<&str> = shown.iter().map(|hit| hit.link.as_str()).collect();
+    let wanted: BTreeSet<&str> =
+        found.iter().flat_map(|hit| &hit.selected).map(|(_, link)| link.as_str()).collect();
+    let end = linked.pop();
+    assert!(end == Some(b'}'), "documents are an object");
+    for link in wanted.difference(&shown) {
+        if linked.len() > 1 {
+            linked.push(b',');
+        }
+        let error = Response::from(Problem::not_found(format!("there is no document {link}")));
+        linked.extend(format!("{}:", Value::from(*link)).bytes());
+        linked.extend_from_slice(&error.body);
+    }
+    linked.push(b'}');
+    linked
+}
+
+/// A page of a query task, which says as in Xenon what was asked.
+fn page_answer(
+    (link, owner, specification): (&str, &str, &QuerySpecification),
+    result: QueryResult,
+    fields: RawFields,
+) -> Response {
+    let asked = serde_json::to_value(specification).expect("a specification is JSON");
+    let task = json!({ "querySpec": asked, "documentOwner": owner });
+    let (mut page, result) = finished_task(task, result);
     page["documentSelfLink"] = link.into();
-    respond(with_fields(&page, &[("results", results_of(result, &fields))]))
+    respond(with_fields(&page, &[("results", results_of(&result, &fields))]))
+}
+
+/// A document, though it is deleted.
+fn one_document(link: &str, hits: &[Hit]) -> Response {
+    match hits.first().and_then(|hit| hit.document.clone()) {
+        Some(document) => Response::bytes(200, document),
+        None => Problem::not_found(format!("there is no document {link}")).into(),
+    }
 }
 
 /// Those who are told of a link, as Xenon lists them: by their references.
@@ -278,7 +414,7 @@ fn aggregates_answer(
     };
     let fields = vec![("groups", groups.into_bytes())];
     match &aim.form {
-        Form::Task(task) => task_answer(task.clone(), &result, fields),
+        Form::Task(task) => task_answer(task.clone(), result, fields),
         _ => respond(results_of(&result, &fields)),
     }
 }
@@ -296,7 +432,8 @@ fn groups_answer(
     };
     let mut links = b"{".to_vec();
     for group in &groups {
-        let link = page_link(PageKind::Task, &query::of_group(of, &group.values), None);
+        let own = query::of_group(of, &group.values);
+        let link = page_link(PageKind::Task, &own, None, Vec::new());
         if link.len() > PAGE_LINK_BYTES_MAX {
             return too_long_for_pages().into();
         }
@@ -314,17 +451,17 @@ fn groups_answer(
         link: group.name.clone(),
         version: 0,
     });
-    let result = QueryResult {
+    let mut result = QueryResult {
         other: of_explained(told.explained),
         document_count,
-        next_page_link: last.map(|last| page_link(PageKind::Task, of, Some(last))),
         query_time_micros: Some(told.took_micros),
         ..QueryResult::default()
     };
+    form.put_links(&mut result, of, last);
     let fields = vec![("nextPageLinksPerGroup", links)];
     match form {
-        Form::Task(task) => task_answer(task.clone(), &result, fields),
-        Form::TaskPage { link } => page_answer(link, &result, fields),
+        Form::Task(task) => task_answer(task.clone(), result, fields),
+        Form::TaskPage { link, owner, .. } => page_answer((link, owner, of), result, fields),
         _ => Problem::internal("only query tasks have groups with pages").into(),
     }
 }
@@ -388,14 +525,29 @@ fn respond(body: Vec<u8>) -> Response {
     Response::bytes(200, Bytes::from(body))
 }
 
-/// The answer to a query task with a limit: where its first page is.
-pub(crate) fn first_page_link(task: &Value, specification: &QuerySpecification) -> Response {
-    let link = page_link(PageKind::Task, specification, None);
-    if link.len() > PAGE_LINK_BYTES_MAX {
-        return too_long_for_pages().into();
-    }
-    let result = QueryResult { next_page_link: Some(link), ..QueryResult::default() };
-    task_answer(task.clone(), &result, Vec::new())
+/// The answer to a query task with a limit: where its first page is, if there is something on it.
+fn first_page_link(
+    task: Value,
+    specification: &QuerySpecification,
+    has_some: bool,
+    took_micros: u64,
+) -> Response {
+    let link = page_link(PageKind::Task, specification, None, Vec::new());
+    let result = QueryResult {
+        next_page_link: Some(link).filter(|_| has_some),
+        query_time_micros: Some(took_micros),
+        ..QueryResult::default()
+    };
+    // Programs look into it without asking whether it is there.
+    let documents = specification.is_expanded().then(|| ("documents", b"{}".to_vec()));
+    task_answer(task, result, documents.into_iter().collect())
+}
+
+/// # Errors
+/// When the link of a page cannot hold the query.
+pub(crate) fn check_pages(specification: &QuerySpecification) -> Result<(), Problem> {
+    let link = page_link(PageKind::Task, specification, None, Vec::new());
+    if link.len() > PAGE_LINK_BYTES_MAX { Err(too_long_for_pages()) } else { Ok(()) }
 }
 
 pub(crate) fn too_many() -> Problem {
@@ -465,39 +617,91 @@ fn results_of(result: &QueryResult, fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// The task as it was sent, finished, with its results.
-fn task_answer(task: Value, result: &QueryResult, fields: RawFields) -> Response {
-    let task = finished_task(task, result);
-    respond(with_fields(&task, &[("results", results_of(result, &fields))]))
+fn task_answer(task: Value, result: QueryResult, fields: RawFields) -> Response {
+    let (task, result) = finished_task(task, result);
+    respond(with_fields(&task, &[("results", results_of(&result, &fields))]))
 }
 
-/// The task as it was sent, finished.
-fn finished_task(mut task: Value, result: &QueryResult) -> Value {
+/// The task as it was sent, finished. It is no document, so it has no link of its own; the owner is
+/// the node that answers.
+fn finished_task(mut task: Value, mut result: QueryResult) -> (Value, QueryResult) {
     task["taskInfo"] = json!({
         "stage": "FINISHED",
         "isDirect": true,
         "durationMicros": result.query_time_micros.unwrap_or(0),
     });
     task["documentKind"] = KIND.into();
-    if let Value::Object(fields) = &mut task {
-        let is_ours = |name: &str| name == "results" || name.starts_with("document");
-        fields.retain(|name, _| !is_ours(name) || name == "documentKind");
+    for (name, usual) in [("indexLink", INDEX_LINK), ("nodeSelectorLink", SELECTOR_LINK)] {
+        if task[name].is_null() {
+            task[name] = usual.into();
+        }
     }
-    task
+    if let Value::Object(fields) = &mut task {
+        const OURS: [&str; 3] = ["documentKind", "documentOwner", "documentExpirationTimeMicros"];
+        let is_left_out =
+            |name: &str| name == "results" || name.starts_with("document") && !OURS.contains(&name);
+        fields.retain(|name, value| !is_left_out(name) && !value.is_null());
+        if let Some(owner) = fields.get("documentOwner") {
+            result.other.insert("documentOwner".into(), owner.clone());
+        }
+    }
+    (task, result)
 }
 
-fn page_link(kind: PageKind, specification: &QuerySpecification, after: Option<Cursor>) -> String {
+fn page_link(
+    kind: PageKind,
+    specification: &QuerySpecification,
+    after: Option<Cursor>,
+    before: Vec<Option<Cursor>>,
+) -> String {
     let specification = serde_json::to_string(specification).expect("a specification is JSON");
-    let token = PageToken { kind, specification, after };
+    let token = PageToken { kind, specification, after, before };
     let bytes = postcard::to_stdvec(&token).expect("a token encodes");
+    let link = format!("{PAGE_LINK}/{}", protocol::base64url::encode(&bytes));
+    if link.len() <= PAGE_LINK_BYTES_MAX || token.before.is_empty() {
+        return link;
+    }
+    // A way back is not worth a link that nobody can follow.
+    let PageToken { kind, specification, after, .. } = token;
+    let bytes = postcard::to_stdvec(&PageToken { kind, specification, after, before: Vec::new() })
+        .expect("a token encodes");
     format!("{PAGE_LINK}/{}", protocol::base64url::encode(&bytes))
 }
 
-pub(crate) fn parse_token(
-    token: &str,
-) -> Result<(PageKind, QuerySpecification, Option<Cursor>), Problem> {
+/// What the link of a page stands for.
+pub(crate) struct PageAsked {
+    pub(crate) kind: PageKind,
+    pub(crate) specification: QuerySpecification,
+    pub(crate) trail: Trail,
+}
+
+impl PageAsked {
+    /// Behind what it begins.
+    pub(crate) fn after(&self) -> Option<Cursor> {
+        self.trail.own.clone()
+    }
+}
+
+/// # Errors
+/// `NOT_FOUND` when no node has made this link.
+pub(crate) fn parse_token(token: &str) -> Result<PageAsked, Problem> {
     let wrong = || Problem::not_found("no such page: run the query again and follow nextPageLink");
     let bytes = protocol::base64url::decode(token).ok_or_else(wrong)?;
-    let token: PageToken = postcard::from_bytes(&bytes).map_err(|_| wrong())?;
-    let specification = serde_json::from_str(&token.specification).map_err(|_| wrong())?;
-    Ok((token.kind, specification, token.after))
+    let token = postcard::from_bytes::<PageToken>(&bytes).or_else(|_| {
+        let old = postcard::from_bytes::<OldPageToken>(&bytes);
+        old.map(|OldPageToken { kind, specification, after }| PageToken {
+            kind,
+            specification,
+            after,
+            before: Vec::new(),
+        })
+    });
+    let PageToken { kind, specification, after, before } = token.map_err(|_| wrong())?;
+    let specification: QuerySpecification =
+        serde_json::from_str(&specification).map_err(|_| wrong())?;
+    // Only query tasks have groups with pages.
+    if kind != PageKind::Task && specification.has(QueryOption::GroupBy) {
+        return Err(wrong());
+    }
+    Ok(PageAsked { kind, specification, trail: Trail { before, own: after } })
 }

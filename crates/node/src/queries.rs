@@ -9,6 +9,7 @@
 //! link. An answer has a bound, and so have all pieces together that are gathered at a node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::query::{Query, QueryOption, QuerySpecification, QueryTerm};
@@ -22,8 +23,8 @@ use crate::gather::Scope;
 use crate::io::{Level, Output};
 use crate::jobs::{AnswerJob, Job};
 use crate::pages::{
-    ANSWER_BYTES_MAX, Form, HITS_MAX, LinkedAim, PAGE_LINK, PageKind, QueryAim, first_page_link,
-    parse_token, query_answer, too_large, too_many, too_many_values,
+    ANSWER_BYTES_MAX, Form, HITS_MAX, LinkedAim, List, PAGE_LINK, PageAsked, PageKind, QueryAim,
+    Total, check_pages, parse_token, query_answer, too_large, too_many, too_many_values,
 };
 use crate::query_times::{SLOW_MICROS, Times, Told, explained};
 use crate::searches::SEARCH_MICROS_MAX;
@@ -108,6 +109,8 @@ struct Turns {
 
 #[derive(Default)]
 pub(crate) struct Queries {
+    /// Of this node, which signs its answers.
+    node_id: Arc<str>,
     open: BTreeMap<QueryId, Querying>,
     /// Whose answer is being put together elsewhere, and the bytes of its pieces.
     answering: BTreeMap<QueryId, (Purpose, usize)>,
@@ -121,6 +124,10 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
+    pub(crate) fn new(node_id: &str) -> Self {
+        Self { node_id: node_id.into(), ..Self::default() }
+    }
+
     /// Runs a query over all partitions. The first page is not computed here when it has a link of
     /// its own, as in Xenon's query tasks with a limit.
     pub(crate) fn query(
@@ -145,10 +152,11 @@ impl Queries {
             && specification.result_limit.is_some()
             && !is_whole
         {
-            return effects.respond(&purpose, first_page_link(task, &specification));
+            let task = task.clone();
+            return self.first_page(purpose, (specification, task), scope, effects);
         }
         let skip = match &form {
-            Form::Plain { skip, .. } => *skip,
+            Form::Plain(list) => list.skip,
             Form::Sql(statement) => statement.skip,
             // Further pages begin where the last one has ended.
             _ if after.is_none() => specification.extent.offset.unwrap_or_default(),
@@ -158,6 +166,26 @@ impl Queries {
         let limit = if counts { 0 } else { shown.saturating_add(skip) };
         let aim = QueryAim { specification, limit, skip, form };
         let _is_asked = self.begin((purpose, aim, None), after, scope, effects);
+    }
+
+    /// Whether there is something on the first page of a query task: only then is it named.
+    fn first_page(
+        &mut self,
+        purpose: Purpose,
+        (specification, task): (QuerySpecification, Value),
+        scope: Scope,
+        effects: &mut Effects,
+    ) {
+        if let Err(problem) = check_pages(&specification) {
+            return effects.finish(&purpose, problem.into());
+        }
+        let mut one = specification.all_found();
+        one.result_limit = Some(1);
+        one.options.push(QueryOption::TopResults);
+        let skip = specification.extent.offset.unwrap_or_default();
+        let form = Form::FirstPage { task, of: Box::new(specification) };
+        let aim = QueryAim { specification: one, limit: skip.saturating_add(1), skip, form };
+        let _is_asked = self.begin((purpose, aim, None), None, scope, effects);
     }
 
     /// Which groups there are of what the query finds: each is to have pages of its own.
@@ -282,15 +310,16 @@ impl Queries {
         scope: Scope,
         effects: &mut Effects,
     ) {
-        let (kind, specification, after) = match page_of(token, wish) {
+        let page = match page_of(token, wish) {
             Ok(page) => page,
             Err(problem) => return effects.finish(&purpose, problem.into()),
         };
-        let link = format!("{PAGE_LINK}/{token}");
+        let (link, after) = (format!("{PAGE_LINK}/{token}"), page.after());
+        let PageAsked { kind, specification, trail } = page;
         let form = match kind {
-            PageKind::Task => Form::TaskPage { link },
+            PageKind::Task => Form::TaskPage { link, owner: self.node_id.clone(), trail },
             PageKind::Plain | PageKind::PlainWithTotal => {
-                Form::Plain { link, skip: 0, total: None }
+                Form::Plain(List { link, skip: 0, total: Total::Unasked, trail })
             }
         };
         if kind == PageKind::PlainWithTotal {
@@ -588,13 +617,10 @@ impl Querying {
 }
 
 /// The page that a link stands for, as it is wished.
-fn page_of(
-    token: &str,
-    wish: &PageWish,
-) -> Result<(PageKind, QuerySpecification, Option<Cursor>), Problem> {
-    let (kind, mut specification, after) = parse_token(token)?;
-    wish.put_in(&mut specification)?;
-    let kind = match (kind, wish.total) {
+fn page_of(token: &str, wish: &PageWish) -> Result<PageAsked, Problem> {
+    let mut page = parse_token(token)?;
+    wish.put_in(&mut page.specification)?;
+    page.kind = match (page.kind, wish.total) {
         (PageKind::Task, Some(true)) => {
             return Err(Problem::bad_request(
                 "$count: the pages of a query task do not say how many there are in all; ask a query \
@@ -605,7 +631,7 @@ fn page_of(
         (PageKind::PlainWithTotal, Some(false)) => PageKind::Plain,
         (kind, _) => kind,
     };
-    Ok((kind, specification, after))
+    Ok(page)
 }
 
 /// The log tells of slow queries, by their shape: what is in documents is nobody's business there.

@@ -34,9 +34,12 @@ const CHANGES_MAX: usize = 1_000;
 /// When an answer has this many bytes, the next changes are left for the next answer.
 const ANSWER_BYTES: usize = 256 << 10;
 
-/// How many changes are looked at in one step, for all requests that wait. The rest comes in the
-/// next step.
+/// How many changes are looked at in one step, for all requests that wait; a large document counts
+/// as several, and the more so the more work the query is. The rest comes in the next step.
 const LOOKED_AT_MAX: usize = 2_000;
+
+/// How many bytes of a document count as one more change.
+const BYTES_OF_EFFORT: usize = 1 << 10;
 
 /// What somebody wants to be told of.
 pub(crate) struct Watch {
@@ -94,6 +97,16 @@ const LOOKS_MAX: usize = 2;
 struct Effort {
     changes: usize,
     looks: usize,
+}
+
+impl Effort {
+    fn charge(&mut self, change: &Change, watch: &Watch) {
+        let both = [&change.before, &change.after].into_iter().flatten();
+        let read = both.filter(|document| document.link.starts_with(&watch.prefix));
+        let bytes: usize = read.map(|document| document.body.len()).sum();
+        let work = bytes.saturating_mul(watch.query.weight()) / BYTES_OF_EFFORT;
+        self.changes = self.changes.saturating_sub(1 + work);
+    }
 }
 
 impl Watches {
@@ -304,7 +317,7 @@ impl Looking<'_> {
                 found.is_cut = true;
                 return;
             }
-            effort.changes -= 1;
+            effort.charge(change, self.watch);
             let position = change.place.position;
             let is_last = changes.peek().is_none_or(|next| next.place.position != position);
             let place = if is_last { Place::after(position) } else { change.place };
@@ -351,7 +364,7 @@ impl Looking<'_> {
             if found.is_full() {
                 return Ok(());
             }
-            effort.changes = effort.changes.saturating_sub(1);
+            effort.charge(&change, self.watch);
             *reading = at;
             self.offer(group, &change, reading, found);
         }
@@ -443,4 +456,79 @@ fn answer(found: &Found, reading: &Reading, view: &View<'_>) -> Response {
     json.extend_from_slice(token.as_bytes());
     json.push(b'}');
     Response::bytes(200, json.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use protocol::{Action, Body, Moment, Term};
+    use serde_json::json;
+
+    use super::*;
+
+    fn watch(pattern: &str) -> Watch {
+        let mut specification = query::prefix_query("/a/");
+        let filter = format!("name eq '{pattern}'");
+        query::add_filter(&mut specification, &filter).unwrap();
+        Watch {
+            query: CompiledQuery::new(&specification).unwrap(),
+            prefix: "/a/".into(),
+            with_before: false,
+            principal: Principal::System,
+            after: None,
+            wait_micros: 0,
+        }
+    }
+
+    fn change(link: &str, bytes: usize) -> Change {
+        let document = Document {
+            link: link.into(),
+            version: 0,
+            epoch: Term(1),
+            kind: String::new(),
+            action: Action::Post,
+            updated: Moment(1),
+            expires: Moment(0),
+            owner: "n1".into(),
+            author: None,
+            body: Body::from_state(&json!({ "name": "a".repeat(bytes) })).unwrap(),
+        };
+        let position = Position::default();
+        Change { place: Place::after(position), before: None, after: Some(Arc::new(document)) }
+    }
+
+    /// Large documents end a step early, and the sooner the more work the query is.
+    #[test]
+    fn a_step_is_left_after_its_effort() {
+        let steps = |watch: &Watch, change: &Change| {
+            let mut effort = Effort { changes: LOOKED_AT_MAX, looks: 0 };
+            let mut count = 0;
+            while effort.changes > 0 {
+                effort.charge(change, watch);
+                count += 1;
+            }
+            count
+        };
+        let plain = watch("a*");
+        assert_eq!(steps(&plain, &change("/a/1", 10)), LOOKED_AT_MAX);
+        assert_eq!(steps(&plain, &change("/b/1", 1 << 20)), LOOKED_AT_MAX, "it is passed over");
+        let large = steps(&plain, &change("/a/1", 1 << 20));
+        assert!(large <= 2, "two MiB are enough for a step: {large}");
+        let mut heavy = watch("a*");
+        heavy.query = {
+            let mut specification = query::prefix_query("/a/");
+            let term = protocol::query::QueryTerm {
+                match_type: Some(protocol::query::MatchType::Wildcard),
+                match_value: Some(format!("*?{}b*", "a".repeat(500)).into()),
+                ..protocol::query::QueryTerm::field("name")
+            };
+            let clause = protocol::query::Query { term: Some(term), ..Default::default() };
+            specification.query.boolean_clauses.as_mut().unwrap().push(clause);
+            CompiledQuery::new(&specification).unwrap()
+        };
+        let change = change("/a/1", 100 << 10);
+        let (few, many) = (steps(&heavy, &change), steps(&plain, &change));
+        assert!(few * 5 < many, "{few} {many}");
+    }
 }

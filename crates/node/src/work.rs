@@ -50,6 +50,8 @@ pub(crate) enum Purpose {
     Notify { number: u64 },
     /// May somebody see what that one wants to be told of? Then the subscription is made.
     Subscribe(Box<(Self, Request)>),
+    /// What does a query task ask? Then another one is made that asks the same.
+    Copy(Box<(Self, Request)>),
     /// How many documents has a kind? If none, its definition is deleted.
     Undefine(Box<(Self, Request)>),
     /// The answer is to be that of all nodes.
@@ -157,6 +159,8 @@ pub(crate) enum Work {
 pub(crate) enum FeedWork {
     /// What somebody wants to be told of, as it is.
     Seen(Box<(Purpose, Request)>, Response),
+    /// A query task was looked at that another one is to be like.
+    Copied(Box<(Purpose, Request)>, Response),
     /// A document of the cluster has answered a notification.
     Notified(u64, Response),
 }
@@ -290,6 +294,10 @@ impl Effects {
             }
             Purpose::Subscribe(waiting) => {
                 let work = FeedWork::Seen(waiting.clone(), answer.into_response());
+                self.push(Work::Feed(work));
+            }
+            Purpose::Copy(waiting) => {
+                let work = FeedWork::Copied(waiting.clone(), answer.into_response());
                 self.push(Work::Feed(work));
             }
             Purpose::Undefine(waiting) => {

@@ -61,6 +61,9 @@ pub struct Extent {
     /// How many of the first are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<usize>,
+    /// The query is asked again until it finds so many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_result_count: Option<u64>,
 }
 
 /// Which documents belong together.
@@ -119,7 +122,7 @@ impl QuerySpecification {
         Self {
             query: self.query.clone(),
             options: options.collect(),
-            extent: Extent { offset: None, ..self.extent.clone() },
+            extent: Extent { offset: None, expected_result_count: None, ..self.extent.clone() },
             ..Self::default()
         }
     }

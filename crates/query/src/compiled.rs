@@ -36,6 +36,16 @@ pub(crate) const DEPTH_MAX: usize = 16;
 /// How many terms a query may have.
 pub(crate) const TERMS_MAX: usize = 256;
 
+/// Each time that a query has this many terms more, a document is as much work once more.
+const TERMS_PER_WEIGHT: usize = 8;
+
+/// How heavy a query may be: how much work it is to look at a byte of a document, and 1 is that of
+/// one with few plain terms. The heaviest looks at the largest document for a few seconds.
+pub(crate) const QUERY_WEIGHT_MAX: usize = 128;
+
+/// How heavy a query may be that is asked of each change as it is made, on the node's own thread.
+pub(crate) const STANDING_WEIGHT_MAX: usize = 40;
+
 /// How many fields of its documents a query may select.
 pub(crate) const SELECTED_MAX: usize = 256;
 
@@ -139,6 +149,19 @@ impl CompiledQuery {
         let has = |option| specification.has(option);
         grouped::check(specification)?;
         check_offset(specification)?;
+        check_expected(specification)?;
+        if has(QueryOption::TopResults)
+            && has(QueryOption::Sort)
+            && specification.result_limit.is_none()
+        {
+            let why =
+                "have TOP_RESULTS, and resultLimit does not say how many; drop one, or add it";
+            return wrong("options", why);
+        }
+        let weight = weight(&terms);
+        if weight > QUERY_WEIGHT_MAX {
+            return wrong("query", &too_heavy(weight, QUERY_WEIGHT_MAX));
+        }
         let constraints = constraints(&clause, &terms);
         Ok(Self {
             is_exact: is_exact(&clause, &terms),
@@ -162,6 +185,22 @@ impl CompiledQuery {
     /// How many terms it has.
     pub fn terms(&self) -> usize {
         self.terms.len()
+    }
+
+    /// How much work it is to look at a byte of a document: 1 for a query of few plain terms.
+    pub fn weight(&self) -> usize {
+        weight(&self.terms)
+    }
+
+    /// # Errors
+    /// When it is too heavy to be asked of each change.
+    pub fn check_standing(&self) -> Result<(), Problem> {
+        let weight = self.weight();
+        if weight > STANDING_WEIGHT_MAX {
+            let why = too_heavy(weight, STANDING_WEIGHT_MAX);
+            return wrong("query", &format!("{why}; it is asked of each change"));
+        }
+        Ok(())
     }
 
     /// The same query for somebody who may not see everything: what the filter hides is no hit, is
@@ -264,6 +303,18 @@ impl CompiledQuery {
     }
 }
 
+fn weight(terms: &[Term]) -> usize {
+    let patterns: usize = terms.iter().map(|term| term.predicate.weight()).sum();
+    1 + terms.len() / TERMS_PER_WEIGHT + patterns
+}
+
+fn too_heavy(weight: usize, most: usize) -> String {
+    format!(
+        "is {weight} times the work of a simple one, and the limit is {most}: ask with fewer terms, \
+         fewer phrases, and shorter patterns that have a '?' behind a '*'"
+    )
+}
+
 fn compile(
     query: &Query,
     at: &str,
@@ -312,6 +363,26 @@ fn check_offset(specification: &QuerySpecification) -> Result<(), Problem> {
     }
 }
 
+/// What is awaited must be able to come.
+fn check_expected(specification: &QuerySpecification) -> Result<(), Problem> {
+    const NAME: &str = "expectedResultCount";
+    let Some(expected) = specification.extent.expected_result_count else { return Ok(()) };
+    let has = |option| specification.has(option);
+    let limit = specification.result_limit.filter(|_| !has(QueryOption::Count));
+    match limit {
+        _ if has(QueryOption::GroupBy) => wrong(NAME, "goes with no pages; drop GROUP_BY"),
+        Some(_) if !has(QueryOption::TopResults) => wrong(
+            NAME,
+            "goes with no pages, which count nothing; drop resultLimit, or count (COUNT)",
+        ),
+        Some(limit) if u64::try_from(limit).is_ok_and(|limit| limit < expected) => wrong(
+            NAME,
+            &format!("is {expected}, and resultLimit {limit}: so many would never come"),
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn scope(specification: &QuerySpecification) -> Result<Scope, Problem> {
     const BOUNDARY: &str = "timeSnapshotBoundaryMicros";
     let has = |option| specification.has(option);
@@ -335,7 +406,8 @@ fn scope(specification: &QuerySpecification) -> Result<Scope, Problem> {
 fn selected(specification: &QuerySpecification) -> Result<Option<Vec<String>>, Problem> {
     let terms = &specification.select_terms;
     if specification.has(QueryOption::ExpandBuiltinContentOnly) {
-        if !terms.is_empty() || specification.has(QueryOption::ExpandContent) {
+        // With EXPAND_CONTENT it says of these documents how they are shown, as in Xenon.
+        if !terms.is_empty() {
             let why = "are EXPAND_BUILTIN_CONTENT_ONLY, and other fields are asked for; drop one";
             return wrong("options", why);
         }
@@ -430,6 +502,59 @@ fn is_exact(clause: &Clause, terms: &[Term]) -> bool {
             not.is_empty()
                 && (!must.is_empty() || should.is_empty())
                 && must.iter().all(|clause| is_exact(clause, terms))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn compiled(terms: Vec<Value>) -> Result<CompiledQuery, Problem> {
+        let clauses: Vec<Value> = terms
+            .into_iter()
+            .map(|term| json!({"occurance": "SHOULD_OCCUR", "term": term}))
+            .collect();
+        let specification = json!({"query": {"booleanClauses": clauses}});
+        CompiledQuery::new(&crate::parse_specification(&specification)?)
+    }
+
+    fn term(match_type: &str, value: &str) -> Value {
+        json!({"propertyName": "a", "matchType": match_type, "matchValue": value})
+    }
+
+    #[test]
+    fn terms_and_patterns_have_weight() {
+        let of = |terms: Vec<Value>| compiled(terms).unwrap().weight();
+        assert_eq!(of(vec![term("TERM", "x")]), 1);
+        assert_eq!(of(vec![term("TERM", "x"); 16]), 3);
+        assert_eq!(of(vec![term("WILDCARD", "*x*y")]), 1);
+        assert_eq!(of(vec![term("WILDCARD", "*x?y*")]), 2);
+        let long = format!("*?{}b*", "a".repeat(508));
+        assert_eq!(of(vec![term("WILDCARD", &long)]), 9);
+        assert_eq!(of(vec![term("PHRASE", "a b")]), 5);
+        compiled(vec![term("TERM", "x"); TERMS_MAX]).unwrap().check_standing().unwrap();
+        let heavy = compiled(vec![term("WILDCARD", &long); 8]).unwrap();
+        let refused = heavy.check_standing().unwrap_err().message;
+        assert!(refused.contains("is 66 times the work") && refused.contains("each change"));
+        let refused = compiled(vec![term("WILDCARD", &long); 16]).unwrap_err().message;
+        assert!(refused.contains("the limit is 128"), "{refused}");
+    }
+
+    /// As Xenon's programs send it.
+    #[test]
+    fn built_in_fields_are_shown_with_and_without_expand_content() {
+        for options in [
+            json!(["EXPAND_CONTENT", "EXPAND_BUILTIN_CONTENT_ONLY"]),
+            json!(["EXPAND_BUILTIN_CONTENT_ONLY"]),
+        ] {
+            let specification = json!({"options": options, "query": {"term": term("TERM", "x")}});
+            let parsed = crate::parse_specification(&specification).unwrap();
+            let query = CompiledQuery::new(&parsed).unwrap();
+            let shown = query.expanded(Bytes::from_static(br#"{"a":1,"documentVersion":3}"#));
+            assert_eq!((query.is_expanded(), &shown[..]), (true, &br#"{"documentVersion":3}"#[..]));
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::ordered::{
     encode_text_prefix, encoded_number, is_cut,
 };
 use crate::paths::is_built_in;
-use crate::predicate::{Limit, Predicate, TextLimit, literal_beginning};
+use crate::predicate::{Limit, Predicate, TextLimit};
 use crate::term::Term;
 
 /// The field that is the key of the documents themselves.
@@ -85,7 +85,7 @@ impl Constraint {
         let (atom, is_exact) = match predicate {
             Predicate::Equal { text, .. } => (Atom::Link(text.clone()), true),
             Predicate::Prefix(prefix) => (Atom::LinkPrefix(prefix.clone()), true),
-            Predicate::Wildcard(tokens) => (Atom::LinkPrefix(literal_beginning(tokens)), false),
+            Predicate::Wildcard(pattern) => (Atom::LinkPrefix(pattern.literal_beginning()), false),
             Predicate::Present => (Atom::LinkPrefix(String::new()), true),
             Predicate::Phrase(_)
             | Predicate::Range { .. }
@@ -163,7 +163,7 @@ fn ranges(predicate: &Predicate) -> (Vec<Range>, bool) {
             (vec![all], true)
         }
         Predicate::Prefix(prefix) => (vec![text_beginning(prefix)], prefix.len() <= TEXT_BYTES_MAX),
-        Predicate::Wildcard(tokens) => (vec![text_beginning(&literal_beginning(tokens))], false),
+        Predicate::Wildcard(pattern) => (vec![text_beginning(&pattern.literal_beginning())], false),
         Predicate::Phrase(_) => (vec![text_beginning("")], false),
         Predicate::Range { from, to } => {
             let end = |limit: &Option<Limit>| {

@@ -163,10 +163,15 @@ impl Parser {
             "ne" => Expression::Not(Box::new(Expression::Term(equal(field, value)))),
             "any" | "all" => {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let values = text.split(LIST_SEPARATOR).map(|part| value_of(part.to_owned()));
-                let parts = values.map(|value| Expression::Term(equal(field.clone(), value)));
+                let values = text.split(LIST_SEPARATOR).map(str::trim).filter(|it| !it.is_empty());
+                let parts = values
+                    .map(|part| Expression::Term(equal(field.clone(), value_of_list(part))))
+                    .collect::<Vec<_>>();
+                if parts.is_empty() {
+                    return self.expected(&format!("values for '{operator}', such as 'a;b'"));
+                }
                 let kind = if operator == "any" { Expression::Any } else { Expression::All };
-                join(parts.collect(), kind)
+                join(parts, kind)
             }
             _ if is_number => Expression::Term(range(field, &operator, value, "DOUBLE")),
             _ if value.is_string() => Expression::Term(range(field, &operator, value, "STRING")),
@@ -228,6 +233,15 @@ fn value_of(word: String) -> Value {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
         _ => Value::String(word),
+    }
+}
+
+/// One of the values of `any` and `all`, which may have quotes of its own.
+fn value_of_list(part: &str) -> Value {
+    let within = |quote: char| part.strip_prefix(quote)?.strip_suffix(quote);
+    match within('\'').or_else(|| within('"')) {
+        Some(text) => Value::String(text.to_owned()),
+        None => value_of(part.to_owned()),
     }
 }
 
@@ -396,6 +410,9 @@ mod tests {
             "+a>\"123456789012345678901234567890\""
         );
         assert_eq!(parsed("tags any 'a;b*'"), "+(|tags=\"a\" |tags~\"b*\")");
+        assert_eq!(parsed("tags all 'a; b;'"), "+(+tags=\"a\" +tags=\"b\")");
+        assert_eq!(parsed("tags any '\"5\";6;'"), "+(|tags=\"5\" |tags=6)");
+        assert!(parse("tags any ' ; '").unwrap_err().message.contains("values for 'any'"));
         assert_eq!(parsed("tags all a;b"), "+(+tags=\"a\" +tags=\"b\")");
         assert_eq!(parsed("not eq 1"), "+not=1");
     }

@@ -27,6 +27,8 @@ mod ordered;
 mod page;
 mod partial;
 mod paths;
+mod pattern;
+mod places;
 mod predicate;
 mod range;
 mod scalar;
@@ -53,6 +55,7 @@ pub use listing::{
 pub use ordered::{Leaf, Numeral, after_all_with, encoded_bytes, is_shared};
 pub use page::{Cursor, Explained, Forgotten, Hit, Page, merge};
 pub use paths::{PATH_BYTES_MAX, is_built_in};
+pub use places::{check_places, check_tenant_links};
 pub use predicate::MATCH_VALUES_MAX;
 pub use range::LinkRange;
 pub use scalar::Scalar;

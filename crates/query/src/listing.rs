@@ -5,12 +5,14 @@ use protocol::query::{
     MatchType, Occurance, Query, QueryOption, QuerySpecification, QueryTerm, SortOrder,
 };
 use protocol::{Moment, Problem, Request, time};
+use serde_json::Value;
 
 use crate::filter;
+use crate::places::check_tenant_links;
 use crate::specification::NO_PAGES;
 
 /// The parameters of a list, with or without a `$` before them.
-pub const LIST_PARAMETERS: [&str; 10] = [
+pub const LIST_PARAMETERS: [&str; 11] = [
     "expand",
     "filter",
     "orderby",
@@ -20,8 +22,12 @@ pub const LIST_PARAMETERS: [&str; 10] = [
     "skip",
     "count",
     "select",
+    "tenantLinks",
     "asOf",
 ];
+
+/// Those of OData that say which documents are shown: with one of them they are shown whole.
+const SHOWING: [&str; 5] = ["filter", "orderby", "top", "limit", "skip"];
 
 /// What GET on a factory asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +40,9 @@ pub struct FactoryListing {
     pub top: Option<usize>,
     /// `$count` with `$limit`: the page, and how many there are in all.
     pub total: bool,
+    /// A parameter of OData is there: then the answer also says how many there are in all, where
+    /// that is known.
+    pub is_odata: bool,
     /// `$skip`: leave out this many of the first (ask for `skip` more and drop them).
     pub skip: usize,
 }
@@ -145,14 +154,23 @@ fn listing_of(
              leave it out",
         ));
     }
-    let is_expanded = is_set(request, "expand")?;
+    let counts = is_set(request, "count")?;
+    let shows = SHOWING.iter().any(|name| request.parameter(name).is_some());
+    let is_odata = shows || ["count", "select"].iter().any(|it| request.parameter(it).is_some());
+    let is_expanded = match request.parameter("expand") {
+        Some(_) => is_set(request, "expand")?,
+        None => shows && !counts,
+    };
+    if let Some(links) = request.parameter("tenantLinks") {
+        let links: Value = links.split(',').map(str::trim).collect();
+        check_tenant_links("$tenantLinks", &links)?;
+    }
     if let Some(names) = request.parameter("select") {
         // Whole documents may be asked for as well; then these fields of them are shown.
         show_fields(&mut specification, &names);
     } else if is_expanded {
         specification.options.push(QueryOption::ExpandContent);
     }
-    let counts = is_set(request, "count")?;
     let (page, top) = (number(request, "limit", 1)?, number(request, "top", 1)?);
     if page.is_some() && top.is_some() {
         return Err(Problem::bad_request(
@@ -173,7 +191,7 @@ fn listing_of(
     if let Some(at) = as_of(request)? {
         specification.as_of(at);
     }
-    Ok(FactoryListing { specification, page, top, total, skip })
+    Ok(FactoryListing { specification, page, top, total, is_odata, skip })
 }
 
 fn show_fields(specification: &mut QuerySpecification, names: &str) {
@@ -327,6 +345,33 @@ mod tests {
         assert_eq!(clauses.len(), 3);
     }
 
+    /// As in Xenon: who filters, sorts or pages wants to see the documents.
+    #[test]
+    fn the_parameters_of_odata_show_the_documents() {
+        for (query, is_shown, is_odata) in [
+            ("", false, false),
+            ("expand", true, false),
+            ("asOf=1", false, false),
+            ("$filter=name%20eq%20'a'", true, true),
+            ("$orderby=name", true, true),
+            ("$top=3", true, true),
+            ("$limit=3", true, true),
+            ("$skip=3", true, true),
+            ("$count=true", false, true),
+            ("$count=true&$limit=3", false, true),
+            ("$count=true&$limit=3&expand", true, true),
+            ("$count=false&$limit=3", true, true),
+            ("$limit=3&expand=false", false, true),
+            ("$limit=3&$tenantLinks=/tenants/a", true, true),
+        ] {
+            let listing = listing(query).unwrap();
+            let shown = listing.specification.has(QueryOption::ExpandContent);
+            assert_eq!((shown, listing.is_odata), (is_shown, is_odata), "{query}");
+        }
+        let some = listing("$select=name&$limit=3").unwrap().specification;
+        assert_eq!(some.options, [QueryOption::ExpandSelectedFields]);
+    }
+
     #[test]
     fn lists_are_sorted_by_several_fields_and_show_some() {
         let listing = listing("expand&$orderby=name+desc,+a/b&$select=name,+a/b").unwrap();
@@ -387,6 +432,7 @@ mod tests {
             ("$top=0", "$top is '0'"),
             ("$skip=-1", "$skip is '-1'"),
             ("$count=yes", "$count is 'yes'"),
+            ("$tenantLinks=a", "$tenantLinks is [\"a\"]"),
             ("asOf=yesterday", "asOf is 'yesterday'; write a time"),
             ("asOf=v3", "asOf is 'v3'"),
         ] {

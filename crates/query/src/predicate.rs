@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::decimal::Decimal;
 use crate::ordered::{ExactNumber, Leaf, Numeral};
+use crate::pattern::{Pattern, Phrase, Token};
 
 /// The longest `matchValue`, in bytes.
 const MATCH_VALUE_BYTES_MAX: usize = 4096;
@@ -15,8 +16,12 @@ const MATCH_VALUE_BYTES_MAX: usize = 4096;
 /// How many values a term may compare with.
 pub const MATCH_VALUES_MAX: usize = 4096;
 
-/// The longest pattern, in bytes: the work to match one is that times the length of the text.
+/// The longest pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 512;
+
+/// Each word of a text is written anew, in lower case, to look for a phrase: for a byte that is as
+/// much work as to read it so often.
+const PHRASE_WEIGHT: usize = 4;
 
 /// What `range.type` may be. With limits that are numbers it makes no difference: numbers compare
 /// as numbers.
@@ -24,6 +29,8 @@ const RANGE_TYPES: [&str; 4] = ["LONG", "DOUBLE", "DATE", "STRING"];
 
 /// With these a limit that is written as text is a number all the same.
 const NUMBER_TYPES: [&str; 2] = ["LONG", "DOUBLE"];
+
+const EMPTY_RANGE: &str = "has a 'min' above its 'max', so that nothing is in it; swap them";
 
 /// What `propertyType` may be. It makes no difference: a value has the type that JSON gives it.
 const PROPERTY_TYPES: [&str; 13] = [
@@ -62,9 +69,9 @@ pub(crate) enum Predicate {
     /// Text that begins so.
     Prefix(String),
     /// Text of that form.
-    Wildcard(Vec<Token>),
+    Wildcard(Pattern),
     /// Text with these words in a row.
-    Phrase(Vec<String>),
+    Phrase(Phrase),
     Range {
         from: Option<Limit>,
         to: Option<Limit>,
@@ -88,16 +95,6 @@ pub(crate) struct TextLimit {
 pub(crate) struct Limit {
     pub(crate) number: ExactNumber,
     pub(crate) is_inclusive: bool,
-}
-
-/// A part of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Token {
-    /// `*`: any characters, or none.
-    Many,
-    /// `?`: any one character.
-    One,
-    Char(char),
 }
 
 impl Predicate {
@@ -147,13 +144,10 @@ impl Predicate {
             MatchType::Term => Self::equal(text),
             MatchType::Prefix => Self::Prefix(text),
             MatchType::Wildcard => Self::pattern(&text),
-            MatchType::Phrase => {
-                let phrase = words(&text);
-                if phrase.is_empty() {
-                    return wrong(&format!("{at}.matchValue"), "has no word to look for");
-                }
-                Self::Phrase(phrase)
-            }
+            MatchType::Phrase => match Phrase::new(&text) {
+                Some(phrase) => Self::Phrase(phrase),
+                None => return wrong(&format!("{at}.matchValue"), "has no word to look for"),
+            },
         })
     }
 
@@ -205,10 +199,11 @@ impl Predicate {
         if tokens == [Token::Many] {
             return Self::Present;
         }
-        let literal = literal_beginning(&tokens);
+        let pattern = Pattern::new(&tokens);
+        let literal = pattern.literal_beginning();
         match &tokens[literal.chars().count()..] {
             [Token::Many] => Self::Prefix(literal),
-            _ => Self::Wildcard(tokens),
+            _ => Self::Wildcard(pattern),
         }
     }
 
@@ -242,6 +237,7 @@ impl Predicate {
         }
         match limits {
             [None, None] => wrong(at, "needs a 'min', a 'max' or both"),
+            [Some(from), Some(to)] if from.number > to.number => wrong(at, EMPTY_RANGE),
             [from, to] => Ok(Self::Range { from, to }),
         }
     }
@@ -272,8 +268,19 @@ impl Predicate {
                 "is missing: STRING or DATE compares texts, LONG or DOUBLE numbers",
             );
         }
-        let [from, to] = limits;
-        Ok(Self::TextRange { from, to })
+        match limits {
+            [Some(from), Some(to)] if from.text > to.text => wrong(at, EMPTY_RANGE),
+            [from, to] => Ok(Self::TextRange { from, to }),
+        }
+    }
+
+    /// How much more work it is for each byte of a text than to read it.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Wildcard(pattern) => pattern.weight(),
+            Self::Phrase(_) => PHRASE_WEIGHT,
+            _ => 0,
+        }
     }
 
     pub(crate) fn is_met(&self, leaf: Leaf<'_>) -> bool {
@@ -290,10 +297,8 @@ impl Predicate {
             }
             (Self::OneOf { booleans, .. }, Leaf::Boolean(found)) => booleans.contains(&found),
             (Self::Prefix(prefix), Leaf::Text(found)) => found.starts_with(prefix.as_str()),
-            (Self::Wildcard(tokens), Leaf::Text(found)) => fits(tokens, found),
-            (Self::Phrase(phrase), Leaf::Text(found)) => {
-                words(found).windows(phrase.len()).any(|window| window == phrase.as_slice())
-            }
+            (Self::Wildcard(pattern), Leaf::Text(found)) => pattern.fits(found),
+            (Self::Phrase(phrase), Leaf::Text(found)) => phrase.is_in(found),
             (Self::Range { from, to }, Leaf::Number(found)) => {
                 let found = ExactNumber::of(found);
                 let above = from.as_ref().is_none_or(|from| {
@@ -327,48 +332,6 @@ pub(crate) fn check_property_type(term: &QueryTerm, at: &str) -> Result<(), Prob
         ),
         _ => Ok(()),
     }
-}
-
-/// What all texts that fit the pattern begin with.
-pub(crate) fn literal_beginning(tokens: &[Token]) -> String {
-    let literal = tokens.iter().map_while(|token| match token {
-        Token::Char(char) => Some(char),
-        Token::Many | Token::One => None,
-    });
-    literal.collect()
-}
-
-/// Goes through the text once, and after a misfit back to the last `*`, which takes one more.
-fn fits(tokens: &[Token], text: &str) -> bool {
-    let (mut token, mut rest) = (0, text.chars());
-    let mut retry = None;
-    loop {
-        let mut next = rest.clone();
-        match (tokens.get(token), next.next()) {
-            (None, None) => return true,
-            (Some(Token::Many), _) => {
-                retry = Some((token + 1, rest.clone()));
-                token += 1;
-            }
-            (Some(Token::One), Some(_)) => (token, rest) = (token + 1, next),
-            (Some(Token::Char(wanted)), Some(char)) if *wanted == char => {
-                (token, rest) = (token + 1, next);
-            }
-            _ => {
-                let Some((after_many, from)) = &mut retry else { return false };
-                if from.next().is_none() {
-                    return false;
-                }
-                (token, rest) = (*after_many, from.clone());
-            }
-        }
-    }
-}
-
-/// Letters and digits in a row, in lower case.
-fn words(text: &str) -> Vec<String> {
-    let words = text.split(|char: char| !char.is_alphanumeric());
-    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
 /// The error for a part of a specification.
@@ -437,10 +400,27 @@ mod tests {
 
     #[test]
     fn the_words_of_a_phrase_stand_in_a_row() {
-        let phrase = Predicate::Phrase(words("Quick, brown"));
+        let phrase = Predicate::Phrase(Phrase::new("Quick, brown").unwrap());
         assert!(phrase.is_met(Leaf::Text("the QUICK brown-fox")));
         assert!(!phrase.is_met(Leaf::Text("quick red brown")));
         assert!(!phrase.is_met(Leaf::Text("quick brownish")));
+    }
+
+    #[test]
+    fn a_range_has_its_ends_in_order() {
+        let range = |min: Value, max: Value, number_type: &str| {
+            let range = NumericRange {
+                number_type: Some(number_type.into()),
+                min: Some(min),
+                max: Some(max),
+                ..NumericRange::default()
+            };
+            Predicate::range(&range, "range").err().map(|problem| problem.message)
+        };
+        assert_eq!(range(json!(3), json!(3), "LONG"), None);
+        assert!(range(json!(3), json!(2.5), "DOUBLE").unwrap().contains("above its 'max'"));
+        assert!(range(json!("b"), json!("a"), "STRING").unwrap().contains("above its 'max'"));
+        assert_eq!(range(json!("a"), json!("b"), "STRING"), None);
     }
 
     #[test]

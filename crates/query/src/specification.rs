@@ -31,6 +31,7 @@ const SPECIFICATION: Fields = Fields {
         "groupTerms",
         "timeSnapshotBoundaryMicros",
         "offset",
+        "expectedResultCount",
         "linkTerms",
         "groupByTerm",
         "groupSortTerm",
@@ -64,12 +65,7 @@ const AGGREGATE: Fields =
 const PRECISION_STEP: &str = "precisionStep";
 
 /// What Xenon has and is not here, and what there is in its place.
-const INSTEAD: [(&str, &str); 3] = [
-    (
-        "expectedResultCount",
-        "waits in Xenon for an index that is late. A query here sees every acknowledged write: ask \
-         again, or watch for what is to come (GET with ?watch=true)",
-    ),
+const INSTEAD: [(&str, &str); 2] = [
     (
         "additionalGroupSortTerms",
         "would sort groups by further fields; they are sorted by the value that their documents have \
@@ -113,6 +109,7 @@ const HINTS: [&str; 5] =
 /// `BAD_REQUEST` that names the wrong part and the right spelling.
 pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, Problem> {
     let mut known = specification.clone();
+    read_texts(&mut known, &["explain"], &WHOLE_NUMBERS);
     let fields = object(&mut known, "querySpec", &SPECIFICATION)?;
     if let Some(options) = fields.get_mut("options") {
         let Value::Array(names) = options else {
@@ -147,6 +144,9 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
     if fields.get("offset").is_some_and(|offset| !offset.is_u64()) {
         return wrong("offset", "must be a whole number from 0 up");
     }
+    if fields.get("expectedResultCount").is_some_and(|count| !count.is_u64()) {
+        return wrong("expectedResultCount", "must be a whole number from 0 up");
+    }
     if fields.get("timeSnapshotBoundaryMicros").is_some_and(|time| !time.is_u64()) {
         return wrong("timeSnapshotBoundaryMicros", "must be a time in microseconds since 1970");
     }
@@ -157,6 +157,39 @@ pub fn parse_specification(specification: &Value) -> Result<QuerySpecification, 
     serde_json::from_value(known).map_err(|error| {
         Problem::bad_request(format!("the query specification cannot be read: {error}"))
     })
+}
+
+/// Fields whose values may be texts of whole numbers, as Xenon's clients may send them.
+const WHOLE_NUMBERS: [&str; 5] = [
+    "resultLimit",
+    "offset",
+    "timeSnapshotBoundaryMicros",
+    "groupResultLimit",
+    "expectedResultCount",
+];
+
+/// Reads texts as what they stand for, and whole numbers that are written with a fraction.
+fn read_texts(value: &mut Value, booleans: &[&str], numbers: &[&str]) {
+    for name in booleans {
+        let Some(field) = value.get_mut(*name) else { continue };
+        match field.as_str().map(str::to_ascii_lowercase).as_deref() {
+            Some("true") => *field = true.into(),
+            Some("false") => *field = false.into(),
+            _ => {}
+        }
+    }
+    for name in numbers {
+        let Some(field) = value.get_mut(*name) else { continue };
+        let text = match field {
+            Value::String(text) => text.clone(),
+            Value::Number(number) if number.is_f64() => number.to_string(),
+            _ => continue,
+        };
+        let whole = text.strip_suffix(".0").unwrap_or(&text);
+        if let Ok(number) = whole.parse::<u64>() {
+            *field = number.into();
+        }
+    }
 }
 
 fn check_groups(fields: &mut Map<String, Value>) -> Result<(), Problem> {
@@ -227,6 +260,7 @@ fn take_sort_order(sort_term: &mut Value, order: &Value) -> Result<(), Problem> 
 }
 
 fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
+    read_texts(value, &["within"], &[]);
     let fields = object(value, at, &TERM)?;
     for name in ["propertyName", "propertyType"] {
         if fields.get(name).is_some_and(|value| !value.is_string()) {
@@ -242,6 +276,7 @@ fn term(value: &mut Value, at: &str) -> Result<(), Problem> {
     }
     let Some(range) = fields.get_mut("range") else { return Ok(()) };
     let at = format!("{at}.range");
+    read_texts(range, &["isMinInclusive", "isMaxInclusive"], &[PRECISION_STEP]);
     let fields = object(range, &at, &RANGE)?;
     for name in ["min", "max"] {
         if fields.get(name).is_some_and(|value| !value.is_number() && !value.is_string()) {
@@ -415,6 +450,26 @@ mod tests {
         assert_eq!(parsed.query.boolean_clauses.unwrap().len(), 2);
     }
 
+    /// As Gson reads them.
+    #[test]
+    fn numbers_and_words_may_be_texts() {
+        let specification = json!({
+            "resultLimit": "50", "offset": 2.0, "explain": "true", "expectedResultCount": "0",
+            "query": {"term": {"propertyName": "a", "within": "False", "range": {"min": 1,
+                "isMinInclusive": "false", "isMaxInclusive": "TRUE", "precisionStep": "4"}}},
+        });
+        let parsed = parse_specification(&specification).unwrap();
+        assert_eq!((parsed.result_limit, parsed.extent.offset), (Some(50), Some(2)));
+        let term = parsed.query.term.unwrap();
+        let range = term.range.unwrap();
+        assert!(parsed.explain && range.is_max_inclusive && !range.is_min_inclusive);
+        assert_eq!(term.within, Some(false));
+        let wrong = |specification: Value| message(specification);
+        let query = || json!({"term": {"propertyName": "a", "matchValue": "x"}});
+        assert!(wrong(json!({"query": query(), "resultLimit": "many"})).contains("resultLimit"));
+        assert!(wrong(json!({"query": query(), "explain": "yes"})).contains("explain"));
+    }
+
     #[test]
     fn what_is_misspelt_is_named_with_the_right_spelling() {
         let clause = json!({"propertyName": "a", "matchValue": "x", "matchtype": "TERM"});
@@ -446,10 +501,9 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused_when_it_says_something() {
         let specification = json!({"query": {"term": {"propertyName": "a", "matchValue": 1}},
-            "expectedResultCount": 5});
+            "context": {"a": 1}});
         let why = message(specification);
-        assert!(why.starts_with("querySpec.expectedResultCount waits in Xenon"), "{why}");
-        assert!(why.contains("?watch=true"), "what to use in its place: {why}");
+        assert!(why.starts_with("querySpec.context is Xenon's own"), "{why}");
     }
 
     #[test]
@@ -482,6 +536,18 @@ mod tests {
                 "groupSortTerm is another field",
             ),
             (json!({"options": ["COUNT"], "offset": 1}), "offset leaves out the first"),
+            (
+                json!({"expectedResultCount": 2, "resultLimit": 5}),
+                "expectedResultCount goes with no pages",
+            ),
+            (
+                json!({"expectedResultCount": 9, "resultLimit": 5, "options": ["TOP_RESULTS"]}),
+                "expectedResultCount is 9, and resultLimit 5",
+            ),
+            (
+                json!({"options": ["SORT", "TOP_RESULTS"], "sortTerm": {"propertyName": "b"}}),
+                "options have TOP_RESULTS",
+            ),
             (json!({"options": ["TIME_SNAPSHOT"]}), "timeSnapshotBoundaryMicros is missing"),
             // The year 1970 is a time, too.
             (json!({"timeSnapshotBoundaryMicros": 0}), "timeSnapshotBoundaryMicros goes with"),
@@ -510,7 +576,7 @@ mod tests {
             (with("resultLimitt", json!(0)), "querySpec.resultLimitt is not known"),
             (with("fooo", json!([])), "querySpec.fooo is not known"),
             (with("kind", json!("foo")), "querySpec.kind is not known"),
-            (with("expectedResultCount", json!(99)), "querySpec.expectedResultCount waits"),
+            (with("expectedResultCount", json!(-1)), "expectedResultCount must be a whole"),
             (with("precisionStep", json!(0)), "querySpec.precisionStep is not known"),
             (with("context", json!({"a": 1})), "querySpec.context is Xenon's own"),
             (with("options", json!(["EXPAND_BINARY_CONTENT"])), "options[0] is"),

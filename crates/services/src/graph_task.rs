@@ -100,7 +100,7 @@ impl Task for GraphQueryService {
             return Plan::Finish;
         }
         let links = match depth {
-            0 => None,
+            0 => state.seeds(),
             _ => match state.leads_to(depth - 1) {
                 links if links.is_empty() => return Plan::Finish,
                 links => Some(links),
@@ -173,12 +173,10 @@ impl GraphQueryState {
         if self.has(FILTER) && self.has(USE_LINK_TERM) {
             return wrong(format!("options have {FILTER} and {USE_LINK_TERM}; drop one"));
         }
-        for (name, value) in
-            [("tenantLinks", &self.tenant_links), ("resultLinks", &self.result_links)]
-        {
-            if !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()) {
-                return wrong(format!("{name} is {value}, and says nothing here; leave it out"));
-            }
+        ::query::check_tenant_links("tenantLinks", &self.tenant_links)?;
+        let links = &self.result_links;
+        if !links.is_null() && links.as_array().is_none_or(|items| !items.is_empty()) {
+            return wrong(format!("resultLinks is {links}, and says nothing here; leave it out"));
         }
         self.stages.iter().enumerate().try_for_each(|(number, stage)| check_stage(number, stage))
     }
@@ -229,7 +227,7 @@ impl GraphQueryState {
                 ::query::MATCH_VALUES_MAX
             )));
         }
-        let field = match self.has(USE_LINK_TERM) {
+        let field = match number > 0 && self.has(USE_LINK_TERM) {
             true => self.stages[number]["querySpec"]["linkTerms"][0]["propertyName"].as_str(),
             false => Some("documentSelfLink"),
         };
@@ -237,6 +235,12 @@ impl GraphQueryState {
         let term = QueryTerm { match_values, ..QueryTerm::field(field.unwrap_or_default()) };
         parsed.and(Query { term: Some(term), ..Query::default() });
         serde_json::to_value(parsed).map_err(|error| Problem::internal(error.to_string()))
+    }
+
+    /// Among which documents the first stage finds, when its results name some to begin with.
+    fn seeds(&self) -> Option<BTreeSet<String>> {
+        let results = &self.stages.first()?["results"];
+        (!results.is_null()).then(|| texts(&results["documentLinks"]))
     }
 
     /// The links along which the documents of a stage lead on.
@@ -300,18 +304,24 @@ fn check_stage(number: usize, stage: &Value) -> Result<(), Problem> {
     if let Some(name) = fields.keys().find(|name| !is_known(name)) {
         return wrong(format!("{at} has no field '{name}'; it has {}", KNOWN.join(", ")));
     }
-    let says = |name: &str| fields.get(name).is_some_and(|value| !value.is_null());
-    for name in ["indexLink", "nodeSelectorLink", "tenantLinks", "results"] {
-        if says(name) {
-            return wrong(format!(
-                "{at}.{name} says nothing here: every stage is run. Leave it out"
-            ));
-        }
+    ::query::check_places(&format!("{at}."), stage)?;
+    let results = &stage["results"];
+    if !results.is_null() && (number > 0 || texts(&results["documentLinks"]).is_empty()) {
+        return wrong(format!(
+            "{at}.results says nothing here: every stage is run, and only the first may have \
+             results.documentLinks, among which it finds. Leave it out"
+        ));
     }
     let specification = &stage["querySpec"];
     if !specification["resultLimit"].is_null() {
         return wrong(format!(
             "{at}.querySpec.resultLimit must be null: a stage has no pages. Narrow its query"
+        ));
+    }
+    if !specification["expectedResultCount"].is_null() && specification["expectedResultCount"] != 0
+    {
+        return wrong(format!(
+            "{at}.querySpec.expectedResultCount says nothing here: a stage is run once. Leave it out"
         ));
     }
     let options = texts(&specification["options"]);
@@ -380,6 +390,30 @@ mod tests {
         assert!(without.prepared(1).unwrap_err().message.contains("needs one"));
     }
 
+    /// The fields of a Java client's query task have values from the beginning.
+    #[test]
+    fn the_usual_places_are_taken_and_the_first_stage_may_begin_with_links() {
+        let usual = |mut stage: Value| {
+            stage["indexLink"] = "/core/document-index".into();
+            stage["nodeSelectorLink"] = "/core/node-selectors/default".into();
+            stage["tenantLinks"] = json!(["/tenants/a"]);
+            stage
+        };
+        let mut first = usual(stage("p"));
+        let graph = state(json!([first, usual(last())]), &[]);
+        graph.check().unwrap();
+        assert_eq!(graph.seeds(), None);
+        first["results"] = json!({"documentLinks": ["/a/1"]});
+        for options in [&[][..], &[USE_LINK_TERM]] {
+            let graph = state(json!([first, usual(stage("p"))]), options);
+            graph.check().unwrap();
+            let scoped = graph.scoped(0, graph.prepared(0).unwrap(), graph.seeds()).unwrap();
+            let term = &scoped["query"]["booleanClauses"][1]["term"];
+            assert_eq!(term["propertyName"], "documentSelfLink");
+            assert_eq!(term["matchValues"], json!(["/a/1"]));
+        }
+    }
+
     #[test]
     fn what_leads_to_nothing_is_filtered_out() {
         let mut graph = state(json!([stage("p"), last()]), &[FILTER]);
@@ -431,9 +465,16 @@ mod tests {
         assert!(refused(&state(json!([]), &[])).contains("from 1 to 32"));
         assert!(refused(&with("bogus", json!(1))).contains("'bogus'"));
         assert!(refused(&with("results", json!({}))).contains("results"));
-        assert!(refused(&with("tenantLinks", json!(["/t"]))).contains("tenantLinks"));
+        let seeded = with("results", json!({"documentLinks": ["/a"]})).stages.remove(0);
+        let later = state(json!([stage("p"), seeded]), &[]);
+        assert!(refused(&later).contains("stages[1].results"));
+        assert!(refused(&with("tenantLinks", json!("/t"))).contains("tenantLinks"));
+        assert!(refused(&with("indexLink", json!("/other"))).contains("stages[0].indexLink is"));
+        assert!(refused(&with("nodeSelectorLink", json!("/a"))).contains("nodeSelectorLink is"));
         let limited = json!([{"querySpec": {"resultLimit": 1}}]);
         assert!(refused(&state(limited, &[])).contains("resultLimit"));
+        let awaited = json!([{"querySpec": {"expectedResultCount": 1}}]);
+        assert!(refused(&state(awaited, &[])).contains("expectedResultCount"));
         let counted = json!([{"querySpec": {"options": ["COUNT"]}}]);
         assert!(refused(&state(counted, &[])).contains("COUNT"));
         assert!(refused(&state(json!([last()]), &["OTHER"])).contains("'OTHER'"));

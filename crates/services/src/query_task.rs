@@ -14,8 +14,12 @@ const EXPIRATION_MICROS: u64 = 600 * 1_000_000;
 /// How long a continuous query does nothing by itself: who has subscribed to it is told of what
 /// comes. Then it waits once more, until it expires.
 const REST_MICROS: u64 = 3_600 * 1_000_000;
+/// After what time a query is asked again that has not found as many as are expected.
+const AGAIN_MICROS: u64 = 1_000_000;
 /// The largest task with its results, in bytes.
 const BYTES_MAX: usize = 1024 * 1024;
+/// How many documents a query is to find.
+const EXPECTED: &str = "expectedResultCount";
 
 /// `/core/query-tasks`.
 pub(crate) struct QueryTaskService;
@@ -27,6 +31,28 @@ pub(crate) struct QueryTaskState {
     query_spec: Value,
     #[serde(skip_serializing_if = "Value::is_null")]
     results: Value,
+    /// It has found fewer than are expected, and is asked again after a while.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_awaited: bool,
+}
+
+impl QueryTaskState {
+    fn expected(&self) -> u64 {
+        match &self.query_spec[EXPECTED] {
+            Value::String(text) => text.parse().unwrap_or_default(),
+            value => value.as_u64().unwrap_or_default(),
+        }
+    }
+
+    /// What is asked: without what the task itself takes care of.
+    fn asked(&self) -> Value {
+        let continuous = Continuous::of(&self.query_spec);
+        let mut asked = continuous.map_or_else(|| self.query_spec.clone(), |it| it.query_spec);
+        if let Value::Object(fields) = &mut asked {
+            fields.remove(EXPECTED);
+        }
+        asked
+    }
 }
 
 impl Task for QueryTaskService {
@@ -43,6 +69,11 @@ impl Task for QueryTaskService {
                     .about("What to search and how to show it."),
             )
             .field(Field::new("results", FieldType::Object).internal().about("What was found."))
+            .field(
+                Field::new("isAwaited", FieldType::Boolean)
+                    .internal()
+                    .about("Fewer were found than are expected; it is asked again."),
+            )
     }
 
     fn patch(
@@ -56,12 +87,14 @@ impl Task for QueryTaskService {
     }
 
     fn plan(&self, _: &Context<'_>, state: &QueryTaskState) -> Plan {
-        let continuous = Continuous::of(&state.query_spec);
-        if !state.results.is_null() {
-            return if continuous.is_some() { Plan::wait(REST_MICROS) } else { Plan::Finish };
+        let is_continuous = || Continuous::of(&state.query_spec).is_some();
+        match state.results.is_null() {
+            false if is_continuous() => return Plan::wait(REST_MICROS),
+            false => return Plan::Finish,
+            true if state.is_awaited => return Plan::wait(AGAIN_MICROS),
+            true => {}
         }
-        let asked = continuous.map_or_else(|| state.query_spec.clone(), |it| it.query_spec);
-        let body = json!({"taskInfo": {"isDirect": true}, "querySpec": asked});
+        let body = json!({"taskInfo": {"isDirect": true}, "querySpec": state.asked()});
         Plan::call(Request::new(Method::Post, query::LINK).with_json(&body))
     }
 
@@ -71,7 +104,7 @@ impl Task for QueryTaskService {
         state: &mut QueryTaskState,
         answers: &[Response],
     ) -> Result<(), Problem> {
-        if !state.results.is_null() {
+        if !state.results.is_null() || std::mem::take(&mut state.is_awaited) {
             return Ok(());
         }
         let answer = answers.first().ok_or_else(|| Problem::internal("the query got no answer"))?;
@@ -87,6 +120,11 @@ impl Task for QueryTaskService {
         state.results = answer["results"].take();
         if state.results.is_null() {
             return Err(Problem::internal("the query was answered without results"));
+        }
+        let found = state.results["documentCount"].as_u64().unwrap_or_default();
+        if found < state.expected() {
+            state.results = Value::Null;
+            state.is_awaited = true;
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ impl Fault {
 }
 
 /// The scenarios and the faults they are about. `swarm` draws a handful of faults by its seed.
-pub const SCENARIOS: [(&str, &[Fault]); 49] = [
+pub const SCENARIOS: [(&str, &[Fault]); 50] = [
     ("swarm", &[]),
     ("calm", &[]),
     ("everything", &Fault::ALL),

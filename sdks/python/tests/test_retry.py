@@ -40,6 +40,11 @@ class Retries(unittest.TestCase):
             ("/core/node-selectors/default", b"{}", False),
             ("/core/sql", b"{}", False),
             ("/core/node-selectors/default/forwarding", b"{}", True),
+            (
+                "/core/node-selectors/default/forwarding?target=ALL",
+                b'{"taskInfo": {"isDirect": true}, "querySpec": {}}',
+                False,
+            ),
             ("/core/auth/tokens", b"{}", False),
             ("/core/auth/join-tokens/", b"{}", False),
             ("/core/auth/tokens/one", b"{}", True),

@@ -37,13 +37,14 @@ export function takesKey(method, pathAndQuery, body) {
   if (!isWrite(method)) return false;
   const path = pathAndQuery.split("?")[0].replace(/\/+$/, "");
   // An instance may have the name `impulses`, and then it is not meant.
-  if (/^\/core\/immortals\/[^/]+\/impulses$/.test(path) || path === FORWARDING) return true;
+  if (/^\/core\/immortals\/[^/]+\/impulses$/.test(path)) return true;
+  const isDirect = method === "POST" && body?.taskInfo?.isDirect === true;
+  // A direct query is passed on as it is.
+  if (path === FORWARDING) return !(isDirect && body.querySpec !== undefined);
   if (makesSecret(method, path)) return false;
   if (UTILITIES.some((name) => path.endsWith(`/${name}`))) return false;
   if (KEYLESS.some((of) => path === of || path.startsWith(`${of}/`))) return false;
-  const isDirectQuery =
-    method === "POST" && QUERIES.includes(path) && body?.taskInfo?.isDirect === true;
-  return !isDirectQuery;
+  return !(isDirect && QUERIES.includes(path));
 }
 
 /**

@@ -12,7 +12,8 @@ const EXAMPLES: &str = "/core/examples";
 const QUERIES: &str = "/core/query-tasks";
 
 /// What tells when something was, or where a reader is: these differ from answer to answer.
-const MOVING: [&str; 4] = ["durationMicros", "nextPageLink", "queryTimeMicros", "token"];
+const MOVING: [&str; 5] =
+    ["durationMicros", "nextPageLink", "prevPageLink", "queryTimeMicros", "token"];
 
 fn without_moving(value: &mut Value) {
     match value {

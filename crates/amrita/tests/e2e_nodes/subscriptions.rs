@@ -305,6 +305,50 @@ fn a_query_that_goes_on_tells_what_matches_and_what_matches_no_more() {
     cluster.wait_for("its end", || (cluster.get(0, &subscription).status == 404).then_some(()));
 }
 
+/// What matches already comes first, then what comes to match.
+#[test]
+fn what_a_query_finds_already_is_replayed() {
+    let cluster = Cluster::started(1);
+    let receiver = Receiver::start();
+    let make = |name: &str, of: &str| {
+        let body = json!({"documentSelfLink": name, "name": of});
+        done(&cluster, 0, &Ask::new("POST", EXAMPLES).json(&body));
+    };
+    for (name, of) in [("r1", "hot"), ("r2", "cold"), ("r3", "hot")] {
+        make(name, of);
+    }
+    let spec = json!({"options": ["EXPAND_SELECTED_FIELDS", "CONTINUOUS"],
+        "selectTerms": [{"propertyName": "name"}],
+        "query": {"term": {"propertyName": "name", "matchValue": "hot"}}});
+    let task =
+        done(&cluster, 0, &Ask::new("POST", "/core/query-tasks").json(&json!({"querySpec": spec})));
+    let task = task["documentSelfLink"].as_str().expect("a link").to_owned();
+    let subscriber = json!({"reference": receiver.reference(), "replayState": true});
+    subscribe(&cluster, &task, &subscriber);
+    let told = || {
+        let links: std::collections::BTreeSet<String> = receiver
+            .all()
+            .iter()
+            .filter_map(|it| it.body["results"]["documentLinks"][0].as_str().map(str::to_owned))
+            .collect();
+        links
+    };
+    let link = |name: &str| format!("{EXAMPLES}/{name}");
+    let both = [link("r1"), link("r3")].into();
+    cluster.wait_for("what is there", || (told() == both).then_some(()));
+    make("r4", "hot");
+    let all = [link("r1"), link("r3"), link("r4")].into();
+    cluster.wait_for("what comes", || (told() == all).then_some(()));
+    for it in receiver.all() {
+        let results = &it.body["results"];
+        let one = results["documentLinks"][0].as_str().expect("a link");
+        assert_eq!(results["documents"][one]["name"], "hot", "{results}");
+        assert!(results["documents"][one]["counter"].is_null(), "{results}");
+        let is_new = one == link("r4");
+        assert_eq!(results["continuousResults"]["documentCountAdded"], u64::from(is_new));
+    }
+}
+
 #[test]
 fn nobody_is_told_where_nobody_may_be_and_a_document_is_told_without_a_loop() {
     let cluster = Cluster::started(1);

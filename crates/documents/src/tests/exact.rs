@@ -222,3 +222,31 @@ fn what_is_hidden_of_a_document_is_in_no_part_of_an_answer() {
     assert_eq!((rows.len(), rows[0].key.clone()), (1, vec![None]));
     assert_eq!(rows[0].values[0].json, "[]");
 }
+
+/// A document that is more work than a short step may do is left to whoever has more time.
+#[test]
+fn a_short_step_does_not_begin_what_it_cannot_end() {
+    let site = site(
+        [10, 2_000].into_iter().map(|bytes| format!("{{\"name\":\"{}\"}}", "a".repeat(bytes))),
+    );
+    let pattern = format!("*?{}b*", "a".repeat(500));
+    let term = json!({"propertyName": "name", "matchType": "WILDCARD", "matchValue": pattern});
+    let query = Arc::new(compiled(&json!({"query": {"term": term}})));
+    assert_eq!(query.weight(), 9);
+    let search = || {
+        let wanted = Wanted { after: None, hits: 100, bytes: usize::MAX, now: Moment(2) };
+        Search::new(site.partition.view(), Arc::clone(&query), wanted)
+    };
+    let mut short = search().short();
+    for _ in 0..3 {
+        assert!(short.step(&site.store, 10_000).unwrap().is_none());
+    }
+    assert!(short.spent() < 10_000, "{}", short.spent());
+    // A turn of a job looks at it all the same.
+    let mut turns = search();
+    assert!((0..4).any(|_| turns.step(&site.store, 10_000).unwrap().is_some()));
+    assert!(turns.spent() > 18_000, "{}", turns.spent());
+    // And no turn goes on with it when it has done something else.
+    let mut short = search().short();
+    assert!(short.step(&site.store, 100_000).unwrap().is_some());
+}

@@ -57,7 +57,7 @@ fn asked(queries: &mut Queries, documents: &Documents, limit: Option<usize>) -> 
         options: vec![QueryOption::ExpandContent],
         ..query::factory_query("/core/examples", None)
     };
-    let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+    let form = Form::list("/core/examples");
     let mut effects = Effects::default();
     let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
     let purpose = Purpose::Client { ticket: 1 };
@@ -172,7 +172,7 @@ fn sorted(count: usize, limit: Option<usize>, options: &[QueryOption]) -> (u16, 
         options: [&[QueryOption::ExpandContent, QueryOption::Sort], options].concat(),
         ..query::factory_query("/core/examples", None)
     };
-    let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+    let form = Form::list("/core/examples");
     let scope = Scope { principal: Principal::System, partitions: 2, now: 0 };
     let (mut queries, mut effects) = (Queries::default(), Effects::default());
     let purpose = Purpose::Client { ticket: 1 };
@@ -235,7 +235,7 @@ fn one_that_waits_too_long_for_its_turn_is_told() {
     queries.short.running.extend((1_000..).take(SHORT_MAX));
     let mut effects = Effects::default();
     let scope = Scope { principal: Principal::System, partitions: 1, now: 0 };
-    let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+    let form = Form::list("/core/examples");
     let specification = query::factory_query("/core/examples", None);
     let purpose = Purpose::Client { ticket: 1 };
     queries.query(purpose, specification, None, form, scope, &mut effects);
@@ -255,7 +255,7 @@ fn what_takes_too_long_in_all_is_given_up_whatever_each_piece_took() {
     let begin = |effects: &mut Effects| {
         let mut queries = Queries::default();
         let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 100 };
-        let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+        let form = Form::list("/core/examples");
         let specification = query::factory_query("/core/examples", None);
         let purpose = Purpose::Client { ticket: 1 };
         queries.query(purpose, specification, None, form, scope, effects);
@@ -308,7 +308,7 @@ fn a_page_with_a_total_is_counted_first() {
     let documents = Documents { count: 100, bytes: 10, effort: Effort::Step };
     let mut effects = Effects::default();
     let scope = Scope { principal: Principal::System, partitions: PARTITIONS, now: 0 };
-    let form = Form::Plain { link: "/core/examples".into(), skip: 0, total: None };
+    let form = Form::list("/core/examples");
     let specification = query::factory_query("/core/examples", None);
     let specification = QuerySpecification { result_limit: Some(2), ..specification };
     let purpose = Purpose::Client { ticket: 1 };

@@ -102,7 +102,7 @@ fn further_pages_say_how_many_there_are_too_and_may_be_wished_otherwise() {
     let (mut queries, mut effects) = (Queries::default(), Effects::default());
     let mut specification = query::prefix_query("/a/");
     specification.result_limit = Some(1);
-    let form = Form::Plain { link: "/a".into(), skip: 0, total: None };
+    let form = Form::list("/a");
     let purpose = || Purpose::Client { ticket: 1 };
     queries.counted(purpose(), (specification, None), form, scope(), &mut effects);
     let (_, first) = played(&mut queries, &mut effects);
@@ -132,7 +132,7 @@ fn older_links_of_pages_are_followed() {
     for (is_task, kind) in [(false, PageKind::Plain), (true, PageKind::Task)] {
         let token = (is_task, &specification, None::<Cursor>);
         let token = protocol::base64url::encode(&postcard::to_stdvec(&token).unwrap());
-        assert_eq!(parse_token(&token).unwrap().0, kind);
+        assert_eq!(parse_token(&token).unwrap().kind, kind);
         let request = protocol::Request::get("/core/query-page/x?$count=true");
         let counted = page_of(&token, &PageWish::of(&request).unwrap());
         assert_eq!(counted.is_err(), is_task, "the pages of a task have no totalCount");
@@ -185,9 +185,12 @@ fn what_links_lead_to_is_shown_beside_them() {
     let results = &answer["results"];
     assert_eq!(results["selectedLinks"], json!(["/p/1", "/p/2", "/p/gone"]));
     assert_eq!(results["selectedLinksPerDocument"]["/a/3"], json!({"parentLink": "/p/1"}));
-    // What is not there, or may not be seen, is left out.
-    let linked = json!({"/p/1": {"name": "first"}, "/p/2": {"name": "second"}});
-    assert_eq!(results["selectedDocuments"], linked);
+    let linked = &results["selectedDocuments"];
+    assert_eq!(linked["/p/1"], json!({"name": "first"}));
+    assert_eq!(linked["/p/2"], json!({"name": "second"}));
+    // What is not there, or may not be seen, is an error, as in Xenon.
+    let missing = &linked["/p/gone"];
+    assert_eq!((&missing["statusCode"], linked.as_object().unwrap().len()), (&json!(404), 3));
     assert_eq!(results["documentLinks"].as_array().unwrap().len(), 4);
     assert!(results["documents"].is_null(), "nobody has asked for them");
     let none = json!({
@@ -199,6 +202,8 @@ fn what_links_lead_to_is_shown_beside_them() {
         (&results["selectedLinks"], &results["selectedDocuments"]),
         (&json!([]), &json!({}))
     );
+    // Each hit has an entry.
+    assert_eq!(results["selectedLinksPerDocument"], json!({"/p/1": {}, "/p/2": {}}));
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn a_version_that_is_gone_is_told_by_the_document() {
     let (mut queries, mut effects) = (Queries::default(), Effects::default());
     let mut specification = query::prefix_query("/a/");
     specification.as_of(Moment(7));
-    let form = Form::Plain { link: "/a".into(), skip: 0, total: None };
+    let form = Form::list("/a");
     let purpose = Purpose::Client { ticket: 1 };
     queries.counted(purpose, (specification, None), form, scope(), &mut effects);
     let Some(Work::Submit(Purpose::Piece { query, group }, _, question)) = effects.work.pop_front()
@@ -239,4 +244,117 @@ fn a_version_that_is_gone_is_told_by_the_document() {
     let message = body["message"].as_str().unwrap();
     assert!(message.contains("/a/1 has no version before 3"), "{message}");
     assert!(message.contains("1970-01-01T00:00:00.000009Z"), "{message}");
+}
+
+/// What Java clients of Xenon look at in a page and in the answer before it.
+#[test]
+fn a_page_says_what_was_asked_and_leads_back() {
+    let specification = json!({"query": of_links("/a/"), "resultLimit": 1,
+        "options": ["EXPAND_CONTENT", "SORT"], "sortTerm": {"propertyName": "name"}});
+    let (_, first) = asked(&specification);
+    let results = &first["results"];
+    assert_eq!((&results["documents"], &results["documentCount"]), (&json!({}), &json!(0)));
+    assert!(results["queryTimeMicros"].is_u64() && results["prevPageLink"].is_null(), "{first}");
+    assert_eq!(first["indexLink"], "/core/document-index");
+    assert_eq!(first["nodeSelectorLink"], "/core/node-selectors/default");
+    assert!(first["documentSelfLink"].is_null(), "it is kept nowhere");
+    let mut queries = Queries::new("n1");
+    let mut page = |link: &Value| {
+        let mut effects = Effects::default();
+        let token = link.as_str().unwrap().strip_prefix("/core/query-page/").unwrap();
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.page(purpose, (token, &PageWish::default()), scope(), &mut effects);
+        played(&mut queries, &mut effects).1
+    };
+    let (mut link, mut pages) = (results["nextPageLink"].clone(), Vec::new());
+    while !link.is_null() {
+        let found = page(&link);
+        assert_eq!(found["querySpec"]["options"], json!(["EXPAND_CONTENT", "SORT"]));
+        assert_eq!(found["querySpec"]["resultLimit"], 1);
+        assert_eq!((&found["documentOwner"], &found["documentSelfLink"]), (&json!("n1"), &link));
+        assert_eq!(found["results"]["documentOwner"], "n1");
+        assert!(found["results"]["documents"].is_object(), "{found}");
+        link = found["results"]["nextPageLink"].clone();
+        pages.push(found);
+    }
+    assert_eq!(pages.len(), 4);
+    assert!(pages[0]["results"]["prevPageLink"].is_null());
+    for number in (1..4).rev() {
+        let before = page(&pages[number]["results"]["prevPageLink"]);
+        let links = |page: &Value| page["results"]["documentLinks"].clone();
+        assert_eq!(links(&before), links(&pages[number - 1]));
+        let back = |page: &Value| page["results"]["prevPageLink"].clone();
+        assert_eq!(back(&before), back(&pages[number - 1]));
+    }
+}
+
+/// A link to a page says that there is something on it.
+#[test]
+fn a_query_that_finds_nothing_has_no_page() {
+    let mut specification =
+        json!({"query": of_links("/none/"), "resultLimit": 10, "options": ["EXPAND_CONTENT"]});
+    let (status, answer) = asked(&specification);
+    let results = &answer["results"];
+    assert_eq!((status, &results["documentCount"]), (200, &json!(0)));
+    assert!(results["nextPageLink"].is_null() && results["documents"] == json!({}), "{answer}");
+    // What is left out at the beginning is not on it either.
+    specification["query"] = of_links("/a/");
+    for (offset, is_there) in [(3, true), (4, false)] {
+        specification["offset"] = json!(offset);
+        let link = &asked(&specification).1["results"]["nextPageLink"];
+        assert_eq!(!link.is_null(), is_there, "{offset}");
+    }
+}
+
+#[test]
+fn a_list_says_how_many_there_are_where_that_is_known() {
+    let total = |limit: Option<usize>, option: Option<QueryOption>, skip: usize| {
+        let (mut queries, mut effects) = (Queries::default(), Effects::default());
+        let mut specification = query::prefix_query("/a/");
+        specification.result_limit = limit;
+        specification.options.extend(option);
+        let Form::Plain(list) = Form::list("/a") else { panic!() };
+        let form = Form::Plain(List { total: Total::IfWhole, skip, ..list });
+        let purpose = Purpose::Client { ticket: 1 };
+        queries.query(purpose, specification, None, form, scope(), &mut effects);
+        played(&mut queries, &mut effects).1["totalCount"].clone()
+    };
+    assert_eq!(total(None, None, 0), 4);
+    assert_eq!(total(Some(4), None, 0), 4);
+    for unknown in [total(Some(3), None, 0), total(None, None, 1)] {
+        assert!(unknown.is_null(), "{unknown}");
+    }
+    assert!(total(Some(3), Some(QueryOption::TopResults), 0).is_null());
+}
+
+/// What is left out at the beginning of a list is in no link, so none leads back there.
+#[test]
+fn a_page_of_a_list_does_not_lead_back_to_what_was_left_out() {
+    for (skip, is_there) in [(0, true), (1, false)] {
+        let (mut queries, mut effects) = (Queries::default(), Effects::default());
+        let mut specification = query::prefix_query("/a/");
+        specification.result_limit = Some(1);
+        let Form::Plain(list) = Form::list("/a") else { panic!() };
+        let form = Form::Plain(List { skip, ..list });
+        let purpose = || Purpose::Client { ticket: 1 };
+        queries.query(purpose(), specification, None, form, scope(), &mut effects);
+        let (_, first) = played(&mut queries, &mut effects);
+        let token = first["nextPageLink"].as_str().unwrap();
+        let token = token.strip_prefix("/core/query-page/").unwrap();
+        queries.page(purpose(), (token, &PageWish::default()), scope(), &mut effects);
+        let (_, second) = played(&mut queries, &mut effects);
+        assert_eq!(second["prevPageLink"].is_string(), is_there, "{skip}: {second}");
+    }
+}
+
+#[test]
+fn a_made_up_link_of_a_list_has_no_groups() {
+    let mut specification = query::prefix_query("/a/");
+    specification.options.push(QueryOption::GroupBy);
+    let specification = serde_json::to_string(&specification).unwrap();
+    for (kind, is_page) in [(PageKind::Plain, false), (PageKind::Task, true)] {
+        let token = (kind, &specification, None::<Cursor>);
+        let token = protocol::base64url::encode(&postcard::to_stdvec(&token).unwrap());
+        assert_eq!(parse_token(&token).is_ok(), is_page);
+    }
 }

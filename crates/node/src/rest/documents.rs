@@ -3,7 +3,6 @@
 use access::Thing;
 use protocol::hash::hash_parts;
 use protocol::links::{KINDS, kind_name};
-use protocol::node_group::SELECTOR_LINK;
 use protocol::query::LINK as QUERY_TASKS;
 use protocol::service::Handler;
 use protocol::subscription::Continuous;
@@ -16,6 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::copies;
 use super::explain;
 use super::past;
 use super::plan::{Plan, action_at, action_in, check_fields, parse_body};
@@ -24,7 +24,7 @@ use super::surface::{Header, QUEUE};
 use super::undefine;
 use super::watch;
 use crate::frame::Question;
-use crate::pages::Form;
+use crate::pages::{Form, List, Total, Trail};
 use crate::view::View;
 
 /// # Errors
@@ -278,19 +278,28 @@ fn factory(mut request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Pr
     let mut body: Value = parse_body(&request.body)?;
     if request.path == QUERY_TASKS {
         check_query_task(&body)?;
+        if let Some(copy) = copies::plan(&request, &body)? {
+            return Ok(copy);
+        }
+        if is_direct(&body) {
+            body["taskInfo"]["isDirect"] = true.into();
+        }
         take_exact_numbers(&mut body, &request.body)?;
     }
-    if request.path == QUERY_TASKS && body["taskInfo"]["isDirect"] == json!(true) {
+    if request.path == QUERY_TASKS && is_direct(&body) && !is_awaited(&body) {
         check_ends(&body)?;
         check_direct(&request, &body, view)?;
         let specification = parse_specification(&body["querySpec"])?;
         past::check_query(&specification, view)?;
+        body["documentOwner"] = view.config.node_id.as_str().into();
         return Ok(Plan::Query(Box::new(specification), Form::Task(body)));
     }
     if request.path == QUERY_TASKS
         && let Some(continuous) = Continuous::of(&body["querySpec"])
     {
-        CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?;
+        check_ends(&body)?;
+        check_continuous(&body["querySpec"])?;
+        CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?.check_standing()?;
     } else if request.path == QUERY_TASKS && body["querySpec"].is_object() {
         // A wrong query is refused now, rather than by a task that fails later.
         let specification = parse_specification(&body["querySpec"])?;
@@ -338,6 +347,42 @@ fn check_place(definition: &Value, view: &View<'_>) -> Result<(), Problem> {
     }
 }
 
+/// Whether a task is to be answered at its end. Xenon's clients may write it as a text.
+pub(super) fn is_direct(body: &Value) -> bool {
+    match &body["taskInfo"]["isDirect"] {
+        Value::Bool(is_direct) => *is_direct,
+        Value::String(text) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    }
+}
+
+/// Whether a query is to be asked until it finds as many as are expected: that takes a task, which
+/// a direct one waits for.
+fn is_awaited(body: &Value) -> bool {
+    let expected = &body["querySpec"]["expectedResultCount"];
+    !expected.is_null() && *expected != 0 && *expected != "0"
+}
+
+/// What a query that goes on cannot tell of each change.
+fn check_continuous(query_spec: &Value) -> Result<(), Problem> {
+    let options = query_spec["options"].as_array().into_iter().flatten();
+    let mut options = options.filter_map(Value::as_str);
+    let other = ["GROUP_BY", "SELECT_LINKS", "EXPAND_LINKS"];
+    if let Some(name) = options.find(|name| other.contains(name)) {
+        return Err(Problem::bad_request(format!(
+            "options have CONTINUOUS and {name}: each change is told of one document, without groups \
+             and links; drop one"
+        )));
+    }
+    if !query_spec["expectedResultCount"].is_null() && query_spec["expectedResultCount"] != 0 {
+        return Err(Problem::bad_request(
+            "expectedResultCount says when a query has found enough, and one that is CONTINUOUS goes \
+             on; leave it out",
+        ));
+    }
+    Ok(())
+}
+
 /// A direct query makes no document, of which a header or a pragma could say something.
 fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), Problem> {
     let conditions = &request.conditions;
@@ -355,7 +400,8 @@ fn check_direct(request: &Request, body: &Value, view: &View<'_>) -> Result<(), 
             header.name()
         )));
     }
-    request.check_pragmas(&[])?;
+    // There is nothing to wait for.
+    request.check_pragmas(&[QUEUE])?;
     let path = child_link(request, body, || "one".into())?;
     let spec = view.catalogue().spec(QUERY_TASKS);
     let spec = spec.ok_or_else(|| Problem::internal("query tasks have no factory"))?;
@@ -378,7 +424,7 @@ fn take_exact_numbers(body: &mut Value, text: &[u8]) -> Result<(), Problem> {
     let Some(exact) = raw.map(query::exact_value).filter(|it| *it != body["querySpec"]) else {
         return Ok(());
     };
-    if body["taskInfo"]["isDirect"] != json!(true) {
+    if !is_direct(body) || is_awaited(body) {
         return Err(Problem::bad_request(
             "a number of querySpec has more digits than a task keeps: write it as a text, or ask \
              with taskInfo.isDirect",
@@ -391,7 +437,7 @@ fn take_exact_numbers(body: &mut Value, text: &[u8]) -> Result<(), Problem> {
 /// # Errors
 /// When a query that goes on is to be answered at its end.
 fn check_ends(body: &Value) -> Result<(), Problem> {
-    if Continuous::of(&body["querySpec"]).is_none() {
+    if !is_direct(body) || Continuous::of(&body["querySpec"]).is_none() {
         return Ok(());
     }
     Err(Problem::bad_request(
@@ -414,31 +460,7 @@ fn check_query_task(body: &Value) -> Result<(), Problem> {
     ];
     let known: Vec<&str> = KNOWN.into_iter().chain(BUILT_IN_FIELDS).collect();
     check_fields(body, "a query task", &known)?;
-    let others = [
-        ("indexLink", "/core/document-index", "there is one index, of all documents"),
-        ("nodeSelectorLink", SELECTOR_LINK, "every node has all documents"),
-    ];
-    for (name, usual, why) in others {
-        let value = &body[name];
-        if !value.is_null() && value != usual {
-            return Err(Problem::bad_request(format!("{name} is {value}: {why}; leave it out")));
-        }
-    }
-    match &body["tenantLinks"] {
-        Value::Null => {}
-        Value::Array(links) if links.is_empty() => {}
-        other => {
-            return Err(Problem::bad_request(format!(
-                "tenantLinks is {other}: documents belong to no tenants; add a clause instead"
-            )));
-        }
-    }
-    let source = &body["documentSourceLink"];
-    if !source.is_null() {
-        return Err(Problem::bad_request(format!(
-            "documentSourceLink is {source}: a query task is not cloned; send its querySpec"
-        )));
-    }
+    query::check_places("", body)?;
     Ok(())
 }
 
@@ -455,7 +477,8 @@ fn listing(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
     past::check_query(&listing.specification, view)?;
     let link =
         if request.query.is_empty() { factory } else { format!("{factory}?{}", request.query) };
-    let form = Form::Plain { link, skip: listing.skip, total: None };
+    let total = if listing.is_odata { Total::IfWhole } else { Total::Unasked };
+    let form = Form::Plain(List { link, skip: listing.skip, total, trail: Trail::default() });
     let specification = Box::new(listing.specification);
     Ok(if listing.total {
         Plan::Counted(specification, form)

@@ -5,11 +5,13 @@
 use access::{Event, Thing};
 use cluster::Member;
 use protocol::node_group::{FACTORY_LINK, FORWARDING_LINK, LINK, MANAGEMENT_LINK, SELECTOR_LINK};
+use protocol::query::LINK as QUERY_TASKS;
 use protocol::{Code, Method, Problem, Request, links};
 
 use super::broadcast::Receivers;
+use super::documents;
 use super::instance_state;
-use super::plan::{Plan, below, canonical};
+use super::plan::{Plan, below, canonical, parse_body};
 use crate::view::View;
 
 /// Passes on the request that stands in the query.
@@ -47,7 +49,9 @@ pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> 
     match needed("target")?.as_str() {
         "KEY_HASH" => {
             only("KEY_HASH", "peer")?;
-            let key = needed("key")?;
+            // As in Xenon's clients, the path is the key where none is named.
+            let key = asked("key").filter(|key| !key.is_empty());
+            let key = key.unwrap_or_else(|| forwarded.path.clone());
             if is_of_a_node(&forwarded) {
                 may_know_nodes(request, view)?;
                 check_key(&key, &forwarded.path, view)?;
@@ -79,9 +83,10 @@ pub(super) fn plan(request: &Request, view: &View<'_>) -> Result<Plan, Problem> 
 fn check_all(request: &Request) -> Result<(), Problem> {
     let (verb, path) = (request.method.name(), &request.path);
     let (_, utility) = links::split_utility(path);
-    if request.method != Method::Get {
+    if request.method != Method::Get && !is_direct_query(request)? {
         return Err(Problem::bad_request(format!(
-            "target=ALL goes with GET: a {verb} of {path} would be done once for each node"
+            "target=ALL goes with GET, and with a POST of a direct query task: a {verb} of {path} \
+             would be done once for each node"
         )));
     }
     let waits = request.parameter("watch").is_some();
@@ -94,6 +99,21 @@ fn check_all(request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether it is a query that makes no document.
+fn is_direct_query(request: &Request) -> Result<bool, Problem> {
+    if request.method != Method::Post || request.path != QUERY_TASKS {
+        return Ok(false);
+    }
+    Ok(documents::is_direct(&parse_body(&request.body)?))
+}
+
+/// Whether each document is wanted from one node only.
+fn is_of_owners(request: &Request) -> bool {
+    let body = parse_body(&request.body).unwrap_or_default();
+    let options = body["querySpec"]["options"].as_array();
+    options.is_some_and(|options| options.iter().any(|option| option == "OWNER_SELECTION"))
+}
+
 fn receivers(request: &Request, view: &View<'_>) -> Receivers {
     let members = view.topology().members();
     let nodes = members
@@ -104,7 +124,8 @@ fn receivers(request: &Request, view: &View<'_>) -> Receivers {
         "" => request.path.clone(),
         query => format!("{}?{query}", request.path),
     };
-    Receivers { nodes, quorum: view.topology().effective_quorum(), path }
+    let only = is_of_owners(request).then(|| view.config.node_id.clone());
+    Receivers { nodes, quorum: view.topology().effective_quorum(), path, only }
 }
 
 /// What goes into the audit trail is recorded, and some of it made ready (passwords are hashed,

@@ -12,8 +12,9 @@ use super::plan::{Plan, action_in};
 use crate::pages::Form;
 use crate::view::View;
 
-/// What the index has of documents, in Xenon's words.
-const PERSISTENCE: &str = "PERSISTENCE";
+/// Which documents are meant, in Xenon's words: all of them are in one index here. `NONE` is what
+/// its clients send when nothing is asked.
+const CAPABILITIES: [&str; 3] = ["PERSISTENCE", "IMMUTABLE", "NONE"];
 
 /// A query task that is direct, over all documents.
 ///
@@ -41,7 +42,8 @@ pub(super) fn odata(request: &Request, view: &View<'_>) -> Result<Plan, Problem>
     }
     past::check_query(&specification, view)?;
     let shown = serde_json::to_value(&specification).expect("a specification is JSON");
-    Ok(Plan::Query(Box::new(specification), Form::Task(json!({ "querySpec": shown }))))
+    let task = json!({ "querySpec": shown, "documentOwner": view.config.node_id });
+    Ok(Plan::Query(Box::new(specification), Form::Task(task)))
 }
 
 /// A document by its link, at a version if that is said; or all whose links begin like this.
@@ -59,7 +61,8 @@ pub(super) fn document_index(
             "{INDEX_LINK} needs documentSelfLink=LINK, or LINK* for all links that begin like this"
         ));
     };
-    if let Some(other) = request.parameter("capability").filter(|it| it != PERSISTENCE) {
+    let capability = request.parameter("capability");
+    if let Some(other) = capability.filter(|it| !CAPABILITIES.contains(&it.as_str())) {
         return refused(format!(
             "capability is '{other}': there is one index, of documents that persist; leave it out"
         ));
@@ -81,19 +84,8 @@ pub(super) fn document_index(
             specification.options.push(QueryOption::IncludeDeleted);
         }
         let link = format!("{INDEX_LINK}?{}", request.query);
-        let form = Form::Plain { link, skip: 0, total: None };
+        let form = Form::list(link);
         return Ok(Plan::Query(Box::new(specification), form));
-    }
-    if with_deleted {
-        return refused(format!(
-            "includeDeleted goes with a prefix (documentSelfLink={link}*); of one document name the \
-             documentVersion"
-        ));
-    }
-    if is_expanded {
-        return refused(
-            "expand goes with a prefix; a document is shown whole. Leave it out".into(),
-        );
     }
     links::check(&link)?;
     if view.catalogue().spec(&link).is_some() {
@@ -105,6 +97,11 @@ pub(super) fn document_index(
         return refused(format!(
             "{link} is no document: it is an action or a utility. Ask it by its own path"
         ));
+    }
+    if with_deleted && version.is_none() {
+        let mut specification = query::document_query(&link);
+        specification.options = vec![QueryOption::ExpandContent, QueryOption::IncludeDeleted];
+        return Ok(Plan::Query(Box::new(specification), Form::Document { link }));
     }
     let query = version.map_or(String::new(), |version| format!("documentVersion={version}"));
     let principal = request.principal.clone();

@@ -6,6 +6,7 @@ pub(crate) mod backups;
 pub(crate) mod batch;
 pub(crate) mod broadcast;
 mod built_in;
+pub(crate) mod copies;
 mod documents;
 pub(crate) mod explain;
 mod explain_instances;
@@ -50,7 +51,7 @@ pub(crate) mod world;
 use protocol::node_group as paths;
 use protocol::{BATCH_LINK, Code, Method, Outcome, Problem, Request};
 
-use crate::pages::PAGE_LINK;
+use crate::pages::{PAGE_LINK, parse_token};
 use crate::view::View;
 use plan::below;
 
@@ -104,6 +105,13 @@ fn dispatch(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan, Probl
         return Ok(Plan::Respond(response));
     }
     if let Some(token) = below(&request.path, PAGE_LINK).filter(|token| !token.is_empty()) {
+        let asked = parse_token(token);
+        if request.method == Method::Delete {
+            return asked.map(|_| Plan::Nothing);
+        }
+        if let Ok(page) = asked {
+            past::check_query(&page.specification, view)?;
+        }
         let wish = query::PageWish::of(&request)?;
         return Ok(Plan::Page { token: token.to_owned(), wish });
     }

@@ -19,6 +19,8 @@ use crate::watches::Watch;
 /// What is to be done for a request.
 pub(crate) enum Plan {
     Respond(Response),
+    /// Nothing is to be done, and that is well.
+    Nothing,
     /// Another request, which comes in as any other: who asks must have what it needs.
     Enter(Box<Request>),
     /// The same, and its answer is to be that of all nodes.
@@ -52,6 +54,11 @@ pub(crate) enum Plan {
     /// Make a subscription, once who asks for it has seen what it is about.
     Subscribe {
         look: Option<Box<Request>>,
+        make: Box<Request>,
+    },
+    /// Make a query task that asks what another one does, once that one was looked at.
+    Copy {
+        look: Box<Request>,
         make: Box<Request>,
     },
     /// Count the documents of a kind; if it has none, delete its definition.

@@ -313,11 +313,6 @@ fn with_query(make: &Request, response: &Response) -> Result<Option<Value>, Prob
              query. Give an address: http://host:port/path",
         ));
     }
-    if body["replayState"] == true {
-        return Err(Problem::bad_body(
-            "replayState is not for a query: its task has what it has found so far in its results",
-        ));
-    }
     body["querySpec"] = seen["querySpec"].clone();
     let ends = seen[EXPIRATION].as_u64().filter(|at| *at != 0);
     let asked = body[EXPIRATION].as_u64();

@@ -77,9 +77,9 @@ static ROOT: Resource =
     Resource { path: "/", verbs: &[get("the factories there are", Needs::Login)] };
 
 /// Those of a list, and those of a watch.
-const FACTORY_PARAMETERS: [&str; 14] = {
-    let [a, b, c, d, e, f, g, h, i, j] = query::LIST_PARAMETERS;
-    [a, b, c, d, e, f, g, h, i, j, "watch", "after", "wait", "before"]
+const FACTORY_PARAMETERS: [&str; 15] = {
+    let [a, b, c, d, e, f, g, h, i, j, k] = query::LIST_PARAMETERS;
+    [a, b, c, d, e, f, g, h, i, j, k, "watch", "after", "wait", "before"]
 };
 
 static FACTORY: Resource = Resource {
@@ -105,6 +105,7 @@ static ODATA: Resource = Resource {
     path: "/core/odata-queries",
     verbs: &[Verb {
         parameters: &query::LIST_PARAMETERS,
+        pragmas: &[QUEUE],
         ..get("asks a query by `$filter`, and answers as a query task", Needs::Filtered)
     }],
 };
@@ -119,6 +120,7 @@ static DOCUMENT_INDEX: Resource = Resource {
             "includeDeleted",
             "capability",
         ],
+        pragmas: &[QUEUE],
         ..get("shows a document by its link, or lists what a prefix finds", Needs::Filtered)
     }],
 };
@@ -126,7 +128,7 @@ static DOCUMENT_INDEX: Resource = Resource {
 static CHANGES: Resource = Resource {
     path: "/core/changes",
     verbs: &[Verb {
-        parameters: &["after", "wait", "before", "filter", "prefix"],
+        parameters: &["after", "wait", "before", "filter", "prefix", "querySpec"],
         ..get("the next changes of documents, as soon as there are some", Needs::Filtered)
     }],
 };
@@ -268,10 +270,14 @@ static EXPLAIN_OTHER: Resource = Resource {
 
 static QUERY_PAGE: Resource = Resource {
     path: "/core/query-page/TOKEN",
-    verbs: &[Verb {
-        parameters: &query::PAGE_PARAMETERS,
-        ..get("a further page: follow the links you get", Needs::Filtered)
-    }],
+    verbs: &[
+        Verb {
+            parameters: &query::PAGE_PARAMETERS,
+            pragmas: &[QUEUE],
+            ..get("a further page: follow the links you get", Needs::Filtered)
+        },
+        verb(Method::Delete, "nothing is kept of a page, so nothing is done", Needs::Filtered),
+    ],
 };
 
 static NODE_GROUPS: Resource = Resource {

@@ -10,7 +10,7 @@ use protocol::ReplicaId;
 use super::Plan;
 use super::world::{World, request};
 use crate::frame::{Answer, Question};
-use crate::pages::Form;
+use crate::pages::{Form, Total};
 use crate::replies::directory_answer;
 
 /// A plan in a few words.
@@ -19,6 +19,10 @@ pub(super) fn shown(plan: &Plan) -> String {
         Plan::Respond(response) => {
             format!("{} {}", response.status, String::from_utf8_lossy(&response.body))
         }
+        Plan::Copy { look, make } => {
+            format!("copy of {}: {}", look.path, String::from_utf8_lossy(&make.body))
+        }
+        Plan::Nothing => "nothing".into(),
         Plan::Enter(request) => format!("enter {}", request.path),
         Plan::Broadcast(request, _) => format!("broadcast {}", request.path),
         Plan::Ask(_, Question::Rest(request)) => {
@@ -74,7 +78,10 @@ fn shape(form: &Form) -> &'static str {
         Form::Sql(_) => "as rows",
         Form::Groups { .. } => "as groups",
         Form::Linked(_) => "with what its links lead to",
-        Form::Plain { .. } => "as a list",
+        Form::Plain(list) if list.total == Total::IfWhole => "as a list with its number",
+        Form::Plain(_) => "as a list",
+        Form::Document { .. } => "as one document",
+        Form::FirstPage { .. } => "as a first page",
         Form::Subscribers { .. } => "as a list of subscribers",
     }
 }
@@ -166,7 +173,12 @@ fn a_factory() {
             ("GET /core/things?$limit=3&expand", "", "query limit=Some(3) as a list"),
             ("GET /core/things?$limit=2147483647", "", "query limit=None as a list"),
             ("GET /core/things?$limit=3&$count=true", "", "count, then query limit=Some(3)"),
-            ("GET /core/things?$count=true", "", "query limit=None"),
+            ("GET /core/things?$count=true", "", "query limit=None as a list with its number"),
+            ("GET /core/things?$filter=name eq 'a'", "", "query limit=None as a list with its"),
+            ("GET /core/things?$orderby=name", "", "query limit=None as a list with its number"),
+            ("GET /core/things?$top=3", "", "query limit=Some(3) as a list with its number"),
+            ("GET /core/things?$skip=3", "", "query limit=None as a list with its number"),
+            ("GET /core/things?expand", "", "query limit=None as a list"),
             ("GET /core/things?asOf=1", "", "query limit=None as a list"),
             ("GET /core/things?asOf=1&$limit=3&$count=true", "", "count, then query limit=Some(3)"),
             ("GET /core/things?asOf=v1", "", "400 asOf is 'v1'"),
@@ -347,6 +359,10 @@ fn definitions() {
 
 #[test]
 fn changes() {
+    let of = |option: &str, more: &str| {
+        let query = r#""query":{"term":{"propertyName":"a","matchValue":"x"}}"#;
+        format!(r#"GET /core/changes?querySpec={{"options":["{option}"],{query}{more}}}"#)
+    };
     let world = World::new();
     check(
         &world,
@@ -361,6 +377,14 @@ fn changes() {
             ("GET /core/things?watch=false", "", "400 watch is true or not there"),
             ("GET /core/changes", "", "watch / since=false"),
             ("GET /core/changes?prefix=/core/t", "", "watch /core/t since=false"),
+            (&of("EXPAND_CONTENT", ""), "", "watch / since=false"),
+            (&of("COUNT", ""), "", r#"400 querySpec has the option "COUNT""#),
+            (
+                &of("EXPAND_CONTENT", r#","resultLimit":3"#),
+                "",
+                "400 querySpec of a watch has a query and nothing else",
+            ),
+            ("GET /core/changes?querySpec=7", "", "400 querySpec must be a JSON object"),
             ("GET /core/changes?prefix=core", "", "400 prefix is 'core'; links begin with '/'"),
             ("GET /core/changes?watch=true", "", "400 /core/changes has no parameter 'watch'"),
             ("GET /core/things?watch=yes", "", "400 $watch is 'yes'"),
@@ -416,67 +440,6 @@ fn pragmas_and_headers() {
     assert!(with("GET /core/things", if_match).unwrap_err().contains("If-Match"));
     assert!(with("PATCH /core/node-groups/default", if_match).unwrap_err().contains("If-Match"));
     assert!(with("POST /core/immortals", quorum).unwrap_err().contains("x-xenon-rpl-quorum"));
-}
-
-#[test]
-fn queries() {
-    let world = World::new();
-    let query = r#""querySpec":{"query":{"term":{"propertyName":"name","matchValue":"a"}}}"#;
-    let with = |fields: &str| format!("{{{query}{fields}}}");
-    let direct = with(r#","taskInfo":{"isDirect":true}"#);
-    let info = |more: &str| with(&format!(r#","taskInfo":{{"isDirect":true{more}}}"#));
-    let asked = |field: &str| with(&format!(r#","taskInfo":{{"isDirect":true}},{field}"#));
-    let expires = r#""documentExpirationTimeMicros":"abc""#;
-    let limit = r#"{"querySpec":{"resultLimit":2147483647,"query":{"term":{"propertyName":"name",
-        "matchValue":"a"}}},"taskInfo":{"isDirect":true}}"#;
-    check(
-        &world,
-        &[
-            ("POST /core/query-tasks", &direct, "query limit=None as a task"),
-            ("POST /core/local-query-tasks", &direct, "query limit=None as a task"),
-            ("POST /core/query-tasks", limit, "query limit=None as a task"),
-            ("POST /core/query-tasks", &with(""), "ask POST /core/query-tasks/60a2"),
-            ("GET /core/local-query-tasks/q", "", "ask GET /core/query-tasks/q"),
-            ("GET /core/query-tasks", "", "query limit=None as a list"),
-            (
-                "POST /core/query-tasks",
-                r#"{"querySpec":{"quer":{}}}"#,
-                "400 .. did you mean 'query'?",
-            ),
-            (
-                "POST /core/query-tasks",
-                &with(r#","bogus":1"#),
-                "400 a query task has no field 'bogus'",
-            ),
-            ("POST /core/query-tasks", &with(r#","tenantLinks":["/t"]"#), "400 tenantLinks is"),
-            ("POST /core/query-tasks", &with(r#","tenantLinks":[]"#), "ask POST"),
-            ("POST /core/query-tasks", &with(r#","indexLink":"/other""#), "400 indexLink is"),
-            (
-                "POST /core/query-tasks",
-                &with(r#","documentSourceLink":"/q""#),
-                "400 documentSourceLink",
-            ),
-            ("POST /core/query-tasks", &info(r#","foo":1"#), "400 taskInfo has no field 'foo'"),
-            ("POST /core/query-tasks", &info(r#","stage":"FINISHED""#), "400 a new task is"),
-            ("POST /core/query-tasks", &info(r#","stage":"CREATED""#), "query limit=None"),
-            ("POST /core/query-tasks", &asked(r#""kind":"foo""#), "400 .. kind 'foo'"),
-            ("POST /core/query-tasks", &asked(r#""documentKind":"bar""#), "400 .. 'bar'"),
-            ("POST /core/query-tasks", &asked(expires), "400 'documentExpirationTimeMicros' must"),
-            ("POST /core/query-tasks", &asked(r#""documentSelfLink":"/a/b""#), "400 documentSelf"),
-            ("POST /core/query-tasks", &asked(r#""documentVersion":3"#), "400"),
-            ("POST /core/query-tasks", &asked(r#""results":{}"#), "400 .. results"),
-            ("GET /core/query-page/abc", "", "page abc expand=false"),
-            ("GET /core/query-page/abc?expand", "", "page abc expand=true"),
-            ("GET /core/query-page/abc?$limit=3&$select=a&$count", "", "page abc expand=false"),
-            ("GET /core/query-page/abc?$limit=none", "", "400 $limit is 'none'"),
-            (
-                "GET /core/query-page/abc?$top=3",
-                "",
-                "400 .. no parameter 'top'; it takes expand, limit, select, count",
-            ),
-            ("POST /core/query-page/abc", "{}", "405"),
-        ],
-    );
 }
 
 #[test]

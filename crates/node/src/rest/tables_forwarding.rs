@@ -54,6 +54,8 @@ fn what_is_read_elsewhere() {
                 "400 target=PEER_ID does not take the parameter 'key'",
             ),
             (&get("path=/core/management&target=KEY_HASH&key=a"), "", "503 'a' has no owner"),
+            (&get("path=/core/management&target=KEY_HASH"), "", "503 '/core/management' has no"),
+            (&get("path=/core/things/one&target=KEY_HASH"), "", "ask GET /core/things/one"),
             (&get("path=/core/things/stats&target=PEER_ID&peer=n2"), "", "400 .. 127.0.0.1:8002"),
             (&get("path=/core/things/stats&target=PEER_ID&peer=n1"), "", "stats /core/things"),
             (&get("path=/core/node-groups/&target=PEER_ID&peer=n2"), "", "400"),
@@ -105,6 +107,17 @@ fn what_is_written_elsewhere() {
             (&to("DELETE", "path=/core/things/one&target=KEY_HASH&key=a"), "", "ask DELETE"),
             (&to("PUT", "path=/core/things&target=KEY_HASH&key=a"), "{}", "405 /core/things does"),
             (&to("PUT", "path=/core/things/one&target=ALL"), "{}", "400 target=ALL goes with GET"),
+            (&to("POST", "path=/core/things&target=ALL"), "{}", "400 target=ALL goes with GET"),
+            (
+                &to("POST", "path=/core/local-query-tasks&target=ALL"),
+                r#"{"taskInfo":{"isDirect":true},"querySpec":{}}"#,
+                "broadcast /core/query-tasks",
+            ),
+            (
+                &to("POST", "path=/core/query-tasks&target=ALL"),
+                r#"{"querySpec":{}}"#,
+                "400 target=ALL goes with GET, and with a POST of a direct query task",
+            ),
             (
                 &to("PUT", "path=/core/things/one&query=x=1&target=PEER_ID&peer=n1"),
                 "{}",

@@ -143,6 +143,38 @@ fn a_query_that_goes_on_has_no_direct_answer() {
             ),
             ("POST /core/query-tasks", &asked("CONTINUOUS", direct), "400 .. CONTINUOUS"),
             ("POST /core/query-tasks", &asked("CONTINUOUSLY", ""), "400 .. CONTINUOUSLY"),
+            (
+                "POST /core/query-tasks",
+                &asked(r#"CONTINUOUS","GROUP_BY"#, ""),
+                "400 options have CONTINUOUS and GROUP_BY",
+            ),
+            (
+                "POST /core/query-tasks",
+                &asked(r#"CONTINUOUS","SELECT_LINKS"#, ""),
+                "400 options have CONTINUOUS and SELECT_LINKS",
+            ),
         ],
     );
+}
+
+/// Nearly all of Xenon's programs ask for the state of a query that they subscribe to.
+#[test]
+fn what_a_query_has_found_is_replayed() {
+    use crate::work::{Effects, Purpose, Work};
+
+    let world = World::new();
+    let line = "POST /core/query-tasks/q/subscriptions";
+    let body = r#"{"reference":"http://127.0.0.1:9/x","replayState":true}"#;
+    let Ok(super::Plan::Subscribe { look: Some(look), make }) = world.plan(line, body) else {
+        panic!("the task is looked at first")
+    };
+    assert_eq!(look.path, "/core/query-tasks/q");
+    let task = serde_json::json!({"documentSelfLink": look.path, "taskInfo": {"stage": "STARTED"},
+        "querySpec": {"options": ["CONTINUOUS"], "query": {}}});
+    let mut effects = Effects::default();
+    let waiting = (Purpose::Client { ticket: 1 }, *make);
+    super::subscriptions::seen(waiting, protocol::Response::json(200, &task), &mut effects);
+    let Some(Work::Enter(_, made)) = effects.work.pop_front() else { panic!("it is made") };
+    let made: serde_json::Value = serde_json::from_slice(&made.body).unwrap();
+    assert_eq!((&made["replayState"], &made["querySpec"]), (&true.into(), &task["querySpec"]));
 }

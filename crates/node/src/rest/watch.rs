@@ -1,7 +1,7 @@
 //! A GET that asks for the next changes of documents, and waits for them.
 
-use protocol::query::QuerySpecification;
-use protocol::{Problem, Request};
+use protocol::query::{Occurance, QueryOption, QuerySpecification};
+use protocol::{Problem, Request, json};
 use query::CompiledQuery;
 
 use super::plan::Plan;
@@ -24,6 +24,14 @@ const WAIT_SECONDS_MAX: u64 = 60;
 /// The longest that it waits where logins are demanded, in seconds, whatever it asks for: who asks
 /// is looked at when it asks, so a token that was revoked meanwhile counts for as long.
 const WAIT_SECONDS_WITH_LOGIN: u64 = 10;
+
+/// Each change shows its document anyway, whoever owns it.
+const HARMLESS: [QueryOption; 4] = [
+    QueryOption::ExpandContent,
+    QueryOption::ReadAfterWriteConsistency,
+    QueryOption::Broadcast,
+    QueryOption::OwnerSelection,
+];
 
 /// Whether a GET is one for changes.
 ///
@@ -83,8 +91,10 @@ pub(super) fn plan(
     let partitions = || view.shard.partitions.keys().copied();
     let after = request.parameter("after");
     let after = after.map(|token| change_token::decode(view.topology_name(), partitions(), &token));
+    let query = CompiledQuery::new(&specification)?;
+    query.check_standing()?;
     Ok(Plan::Watch(Box::new(Watch {
-        query: CompiledQuery::new(&specification)?,
+        query,
         prefix,
         with_before: query::is_set(request, "before")?,
         principal: request.principal.clone(),
@@ -103,5 +113,38 @@ pub(super) fn all(request: &Request, view: &View<'_>) -> Result<Plan, Problem> {
         let text = format!("prefix is '{prefix}'; links begin with '/'");
         return Err(Problem::bad_request(text));
     }
-    plan(request, query::prefix_query(&prefix), prefix, view)
+    let mut specification = query::prefix_query(&prefix);
+    if let Some(text) = request.parameter("querySpec") {
+        let mut clause = standing(&text)?.query;
+        if clause.occurance == Occurance::ShouldOccur {
+            // As the outermost clause it had to hold.
+            clause.occurance = Occurance::MustOccur;
+        }
+        specification.query.boolean_clauses.get_or_insert_default().push(clause);
+    }
+    plan(request, specification, prefix, view)
+}
+
+/// What a query asks of each document. All else that a query can say is of hits or of their order,
+/// and there are none.
+fn standing(text: &str) -> Result<QuerySpecification, Problem> {
+    let wrong = |why: String| Err(Problem::bad_request(format!("querySpec {why}")));
+    let asked = match json::parse(text.as_bytes()) {
+        Ok(asked) if asked.is_object() => asked,
+        _ => return wrong("must be a JSON object, percent-encoded".into()),
+    };
+    let mut specification = query::parse_specification(&asked)?;
+    specification.options.retain(|option| !HARMLESS.contains(option));
+    if let Some(option) = specification.options.first() {
+        let name = serde_json::to_value(option).unwrap_or_default();
+        return wrong(format!(
+            "has the option {name}, which says nothing of changes; leave it out"
+        ));
+    }
+    let of_documents =
+        QuerySpecification { query: specification.query.clone(), ..QuerySpecification::default() };
+    if specification != of_documents {
+        return wrong("of a watch has a query and nothing else; leave out the rest".into());
+    }
+    Ok(of_documents)
 }

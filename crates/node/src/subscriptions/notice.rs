@@ -53,7 +53,8 @@ impl Notice {
         let state = Some(access::shown(&who, document).body.as_bytes().to_vec().into());
         let (method, body) = match (&known.scope, news) {
             (Scope::Query(_), news) => {
-                (Method::Patch, task_body(link, known, (document, &shown), news).into())
+                let shown = known.scope.told_of(shown);
+                (Method::Patch, task_body(link, known, (document, shown), news).into())
             }
             (_, None) if document.is_deleted() => (Method::Delete, shown.into()),
             (_, None) => (Method::Put, shown.into()),
@@ -121,7 +122,7 @@ fn shown(document: &Document, who: &Principal, group: GroupId, view: &View<'_>) 
 fn task_body(
     link: &str,
     known: &Known,
-    (document, shown): (&Document, &[u8]),
+    (document, shown): (&Document, Option<Vec<u8>>),
     news: Option<News>,
 ) -> Vec<u8> {
     let count = |of: News| u64::from(news == Some(of));
@@ -144,9 +145,13 @@ fn task_body(
     // The document is text already, and keeps all digits of its numbers.
     let mut results = results.to_string();
     assert!(task.pop() == Some('}') && results.pop() == Some('}'), "both are objects");
-    let name = Value::from(document.link.as_str());
-    let mut bytes = format!("{task},\"results\":{results},\"documents\":{{{name}:").into_bytes();
-    bytes.extend_from_slice(shown);
-    bytes.extend_from_slice(b"}}}");
+    let mut bytes = format!("{task},\"results\":{results}").into_bytes();
+    if let Some(shown) = shown {
+        let name = Value::from(document.link.as_str());
+        bytes.extend_from_slice(format!(",\"documents\":{{{name}:").as_bytes());
+        bytes.extend_from_slice(&shown);
+        bytes.push(b'}');
+    }
+    bytes.extend_from_slice(b"}}");
     bytes
 }

@@ -57,6 +57,25 @@ impl Scope {
         }
     }
 
+    /// What is told of a document that a query has found, which is whole JSON: all of it, some
+    /// fields, or nothing but its link, as the query says.
+    pub(crate) fn told_of(&self, document: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Self::One(_) | Self::Children(_) => Some(document),
+            Self::Query(standing) if standing.query.is_count() => None,
+            Self::Query(standing) if !standing.query.is_expanded() => None,
+            Self::Query(standing) => Some(standing.query.expanded(document.into()).into()),
+        }
+    }
+
+    /// How much work it is to look at a byte of a document.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::One(_) | Self::Children(_) => 1,
+            Self::Query(standing) => standing.query.weight(),
+        }
+    }
+
     /// The factory outside of which no document is concerned.
     pub(crate) fn factory(&self) -> Option<&str> {
         match self {
@@ -179,6 +198,29 @@ mod tests {
             ..Subscription::default()
         })
         .unwrap()
+    }
+
+    #[test]
+    fn a_query_tells_of_a_document_what_it_shows() {
+        let told = |options: Value, more: Value| {
+            let mut spec = json!({"options": options,
+                "query": {"term": {"propertyName": "n", "matchValue": 1}}});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let state = Subscription {
+                subscribed_link: format!("{QUERY_TASKS}/q"),
+                query_spec: Some(spec),
+                ..Subscription::default()
+            };
+            let told = Scope::of(&state).unwrap().told_of(br#"{"n":1,"m":2}"#.to_vec());
+            told.map(|told| String::from_utf8(told).unwrap())
+        };
+        let whole = Some(r#"{"n":1,"m":2}"#.to_owned());
+        assert_eq!(told(json!(["CONTINUOUS", "EXPAND_CONTENT"]), json!({})), whole);
+        assert_eq!(told(json!(["CONTINUOUS"]), json!({})), None);
+        assert_eq!(told(json!(["CONTINUOUS", "COUNT", "EXPAND_CONTENT"]), json!({})), None);
+        let some = json!({"selectTerms": [{"propertyName": "m"}]});
+        let selected = told(json!(["CONTINUOUS", "EXPAND_SELECTED_FIELDS"]), some);
+        assert_eq!(selected, Some(r#"{"m":2}"#.to_owned()));
     }
 
     #[test]

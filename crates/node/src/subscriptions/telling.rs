@@ -19,7 +19,7 @@ use crate::view::View;
 /// How many bytes of documents that were missed are held for one subscription.
 const MISSED_BYTES: usize = 64 << 10;
 
-/// How many bytes of a document count as one more change.
+/// How many bytes of a document count as one more change, for a query of little work.
 const BYTES_OF_EFFORT: usize = 1 << 10;
 
 /// What may still be done in one step.
@@ -40,7 +40,8 @@ impl Effort {
         let is_read = newest.is_some_and(|newest| scope.covers(&newest.link));
         let both = [&change.before, &change.after].into_iter().flatten();
         let bytes: usize = both.filter(|_| is_read).map(|document| document.body.len()).sum();
-        self.changes = self.changes.saturating_sub(1 + bytes / BYTES_OF_EFFORT);
+        let work = bytes.saturating_mul(scope.weight()) / BYTES_OF_EFFORT;
+        self.changes = self.changes.saturating_sub(1 + work);
     }
 }
 

@@ -115,7 +115,7 @@ impl PartitionLeader {
         };
         let left = self.searches.step.bytes.min(SHORT_BYTES_MAX);
         let view = cx.partition().view().in_a_hurry();
-        let mut search = Search::new(view, Arc::new(query), wanted);
+        let mut search = Search::new(view, Arc::new(query), wanted).short();
         let page = if left > 0 { search.step(cx.reader(), left)? } else { None };
         self.searches.step.bytes -= left.min(search.spent());
         answer(cx, ticket, page);

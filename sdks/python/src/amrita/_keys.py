@@ -36,7 +36,9 @@ def are_taken_by(request: Request) -> bool:
     if parts[1:3] == ["core", "immortals"] and len(parts) == 5 and parts[4] == "impulses":
         return True
     if path == FORWARDING:
-        return True
+        # A direct query is passed on as it is.
+        is_query = request.method == "POST" and b'"querySpec"' in (request.body or b"")
+        return not (is_query and _is_direct(request.body))
     if parts[-1] in UTILITIES or _makes_secret(request.method, path):
         return False
     if any(path == one or path.startswith(one + "/") for one in KEYLESS):
