@@ -257,7 +257,11 @@ impl<D: Disk> Writer<D> {
         match self.maker.made.try_recv() {
             Ok((made, Ok(()))) => {
                 self.maker.idle = true;
-                self.log.adopt(made)
+                match self.log.adopt(made) {
+                    // Some file systems need room for a name. It is made once more.
+                    Err(error) if error.is_full() => Ok(()),
+                    adopted => adopted,
+                }
             }
             Ok((_, Err(error))) => {
                 self.maker.idle = true;
