@@ -3,7 +3,8 @@
 
 pub(crate) mod ambrosia;
 pub(crate) mod backups;
-pub(crate) mod batch;
+mod batch;
+pub(crate) mod batch_parts;
 mod built_in;
 mod documents;
 pub(crate) mod explain;
