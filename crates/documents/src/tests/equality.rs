@@ -177,7 +177,7 @@ fn a_replica_that_lost_its_last_batches_comes_to_the_same_by_its_log() {
 fn postings(site: &Site) -> Vec<Vec<u8>> {
     let space = site.partition.space;
     let mut postings = Vec::new();
-    let to = space.key(crate::family::DIRTY + 1, b"");
+    let to = space.key(family::DIRTY + 1, b"");
     storage::Reader::scan(
         &site.store,
         &space.key(storage::DERIVED, b""),

@@ -4,8 +4,8 @@
 //! ahead on versions that are not committed yet and answers when they are applied. Reads wait for a
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
 //! their keys ([`repeats`]). Several writes are made together in [`batches`]. Tasks take their
-//! steps here too ([`tasks`]). What versions send to instances leaves from here ([`outbox`]), and what
-//! instances write comes in ([`inbox`]).
+//! steps here too ([`tasks`]). What versions send to instances leaves from here
+//! ([`outbox`]), and what instances write comes in ([`inbox`]).
 
 mod asked;
 mod awaited;
