@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn the_worst_outcome_is_that_of_the_command() {
         let of = |outcomes: &[&str]| {
-            let one = |outcome: &&str| json!({"status": 200, "outcome": outcome, "error": {"code": "X", "message": "m"}});
+            let error = json!({"code": "X", "message": "m"});
+            let one = |it: &&str| json!({"status": 200, "outcome": it, "error": error});
             let requests: Vec<_> = outcomes.iter().map(one).collect();
             let body = json!({"outcome": "mixed", "requests": requests});
             judged(&BatchAnswer::of(Response::json(207, &body)), false)

@@ -1,5 +1,5 @@
-//! Batches that came in here: the parts are with the owners of their partitions, and the outcomes are
-//! put together in the order of the requests.
+//! Batches that came in here: the parts are with the owners of their partitions, and the outcomes
+//! are put together in the order of the requests.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::frame::{Answer, Question};
-use crate::rest::batch::{Batch, Part};
+use crate::rest::batch_parts::{Batch, Part};
 use crate::work::{BatchId, Effects, Purpose, Work};
 
 /// A batch until its last part is answered.

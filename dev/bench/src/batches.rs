@@ -60,7 +60,8 @@ fn show(size: usize, clients: usize, (requests, mut sent): (f64, Sent)) {
     sent.took.sort_unstable();
     let documents = requests * f64::from(u32::try_from(size).unwrap_or(u32::MAX));
     println!(
-        "{size:>9}   {clients:>7}   {documents:>11.0}   {requests:>10.0}   {:>6.1}   {:>6.1}   {:>7}",
+        "{size:>9}   {clients:>7}   {documents:>11.0}   {requests:>10.0}   {:>6.1}   {:>6.1}   \
+         {:>7}",
         millis(percentile(&sent.took, 0.5)),
         millis(percentile(&sent.took, 0.99)),
         sent.refused
@@ -111,7 +112,8 @@ async fn send(port: u16, (size, key): (usize, Option<String>), time: Duration) -
         let (path, body) = match size {
             1 => ("/core/examples", one()),
             _ => {
-                let post = |body: Value| json!({ "method": "POST", "path": "/core/examples", "body": body });
+                let path = "/core/examples";
+                let post = |body: Value| json!({"method": "POST", "path": path, "body": body});
                 let requests: Vec<Value> = (0..size).map(|_| post(one())).collect();
                 ("/core/batch", json!({ "requests": requests }))
             }

@@ -16,6 +16,7 @@ use protocol::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::batch_parts::{Batch, Part};
 use super::documents;
 use super::plan::{Plan, canonical};
 use super::surface::{QUEUE, Resource};
@@ -52,22 +53,6 @@ struct Item<'a> {
     idempotency_key: Option<String>,
     content_type: Option<String>,
     pragma: Option<String>,
-}
-
-/// The parts of a batch, each for the owner of a partition.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) atoms: Vec<Part>,
-    /// How many requests it has.
-    pub(crate) count: usize,
-}
-
-#[derive(Debug)]
-pub(crate) struct Part {
-    pub(crate) group: GroupId,
-    pub(crate) request: Request,
-    /// The places of its requests in the batch.
-    pub(crate) places: Vec<usize>,
 }
 
 /// # Errors

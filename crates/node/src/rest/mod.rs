@@ -3,7 +3,8 @@
 
 pub(crate) mod ambrosia;
 pub(crate) mod backups;
-pub(crate) mod batch;
+mod batch;
+pub(crate) mod batch_parts;
 pub(crate) mod broadcast;
 mod built_in;
 pub(crate) mod copies;

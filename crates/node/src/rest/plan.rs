@@ -7,7 +7,7 @@ use protocol::{Code, GroupId, Problem, Request, Response, json, links};
 use serde_json::Value;
 use services::Catalogue;
 
-use super::batch::Batch;
+use super::batch_parts::Batch;
 use super::broadcast::Receivers;
 use super::explained::OfCluster;
 use super::recordings::Page;

@@ -5,7 +5,7 @@ use protocol::{BATCH_REQUESTS_MAX, Principal, RequestKey};
 use serde_json::json;
 
 use super::Plan;
-use super::batch::Batch;
+use super::batch_parts::Batch;
 use super::tables::check;
 use super::world::{World, request};
 
@@ -91,7 +91,10 @@ fn what_is_no_batch_is_refused_by_name() {
 #[test]
 fn what_is_to_be_atomic_lies_in_one_partition() {
     let world = World::new();
-    let post = |name: &str| json!({"method": "POST", "path": "/core/things", "body": {"documentSelfLink": name}});
+    let post = |name: &str| {
+        let body = json!({ "documentSelfLink": name });
+        json!({"method": "POST", "path": "/core/things", "body": body})
+    };
     let batch = |names: &[&str], atomic: &str| {
         let requests: Vec<_> = names.iter().map(|name| post(name)).collect();
         json!({"requests": requests, "atomic": atomic}).to_string()

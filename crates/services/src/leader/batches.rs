@@ -9,21 +9,21 @@
 //! flight in those where it has made a version. Two batches stand in the same order wherever they
 //! meet, so none waits for the other in a circle.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Atom, AtomRequest, Command, KeptOutcome, Recorded, Write};
+use documents::{AppliedCommand, Atom, AtomRequest, Command, KeptOutcome};
 use group::{Output, key_reused};
-use protocol::{Code, Document, Moment, Outcome, Position, Problem, Request, RequestKey, Response};
+use protocol::{Code, Document, Outcome, Position, Problem, Request, RequestKey, Response};
 use storage::StoreError;
 
 use super::asked::{Asked, Unchanged};
+use super::batch::{Batch, Batches, Made, Part, Run, Stage};
 use super::context::StepContext;
 use super::line::{Cargo, Flight, Item, Line};
 use super::lines::{RUNS_MAX, fatal};
 use super::proposals::Proposed;
 use super::question::Question;
-use super::repeats::{recorded_response, with_location};
+use super::recorded::{Outcomes, recorded_response, with_location};
 use super::state::PartitionLeader;
 use crate::invocation::{Invoked, NewVersion, Verdict, Work};
 use crate::invoker::Ran;
@@ -34,87 +34,6 @@ const ATOM_BYTES_MAX: usize = 8 << 20;
 
 /// How many handlers of a batch run in a row. Then others have their turn.
 const HANDLERS_PER_TURN_MAX: usize = 256;
-
-/// The batches of a partition that are under way.
-#[derive(Default)]
-pub(super) struct Batches {
-    open: BTreeMap<u64, Batch>,
-    /// Those that hold their lines, and whose next handler is to run.
-    due: VecDeque<u64>,
-    /// Those that have had their turn.
-    later: Vec<u64>,
-    /// Lines that a batch has let go.
-    free: VecDeque<String>,
-    /// Those with a handler that runs elsewhere, by its number.
-    elsewhere: BTreeMap<u64, u64>,
-}
-
-struct Batch {
-    asked: Asked,
-    requests: Vec<Part>,
-    /// How often it came back without effect.
-    runs: u8,
-    stage: Stage,
-}
-
-/// One of its writes.
-struct Part {
-    request: Arc<Request>,
-    key: Option<RequestKey>,
-}
-
-enum Stage {
-    /// It is the first in the lines of this many of its documents, at least.
-    Waiting {
-        ready: usize,
-    },
-    Running(Run),
-    InFlight {
-        proposal: u64,
-        made: Vec<Made>,
-    },
-}
-
-#[derive(Default)]
-struct Run {
-    made: Vec<Made>,
-    bytes: usize,
-}
-
-/// What came of one write.
-enum Made {
-    New(Box<NewVersion>),
-    /// The version is in flight in the line of its document.
-    InFlight {
-        status: u16,
-        written: Moment,
-        version: u64,
-    },
-    /// Nothing is written, and the answer is the document as it is.
-    Shown(Arc<Document>),
-    Said(Response),
-    /// It was done before, under the same key.
-    Before(Recorded),
-}
-
-impl Batch {
-    fn links(&self) -> impl Iterator<Item = &str> {
-        self.requests.iter().map(|part| part.request.path.as_str())
-    }
-}
-
-impl Batches {
-    fn batch_mut(&mut self, id: u64) -> &mut Batch {
-        self.open.get_mut(&id).expect("a batch is open until it is answered")
-    }
-
-    fn run_mut(&mut self, id: u64) -> &mut Run {
-        match &mut self.batch_mut(id).stage {
-            Stage::Running(run) => run,
-            _ => unreachable!("a batch whose handlers run is running"),
-        }
-    }
-}
 
 impl PartitionLeader {
     /// A batch is asked for.
@@ -590,101 +509,6 @@ enum Ending {
     Said(Response),
     /// Because of the state as it is.
     Held(Response),
-}
-
-impl Made {
-    fn kept(&self) -> KeptOutcome {
-        let of = |status, version, written| KeptOutcome { status, version, written, body: None };
-        match self {
-            Self::New(version) => {
-                of(version.status, version.document.version, version.document.updated)
-            }
-            Self::InFlight { status, written, version } => of(*status, *version, *written),
-            Self::Shown(document) => of(200, document.version, document.updated),
-            Self::Said(Response { status, body, .. }) => {
-                KeptOutcome { body: Some(body.clone()), ..of(*status, 0, Moment(0)) }
-            }
-            Self::Before(Recorded { status, version, written, response, .. }) => KeptOutcome {
-                body: response.clone(),
-                ..of(*status, *version, written.unwrap_or_default())
-            },
-        }
-    }
-
-    fn write(&self, key: Option<RequestKey>, source: Option<protocol::Source>) -> Option<Write> {
-        let Self::New(version) = self else { return None };
-        Some(Write {
-            document: Document::clone(&version.document),
-            key,
-            status: version.status,
-            retention: version.retention,
-            source,
-            task: version.task,
-            purge: version.purge,
-            response: None,
-            messages: version.messages.clone(),
-            noted: None,
-        })
-    }
-}
-
-/// The outcomes of the writes of a batch, as JSON, in their order.
-#[derive(Default)]
-struct Outcomes(Vec<u8>);
-
-impl Outcomes {
-    fn push(&mut self, response: &Response) {
-        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        let text = |value: &str| serde_json::Value::from(value).to_string();
-        let mut head = format!("{{\"status\":{},\"outcome\":\"applied\"", response.status);
-        for (name, value) in [("etag", &response.etag), ("location", &response.location)] {
-            if let Some(value) = value {
-                head.push_str(&format!(",\"{name}\":{}", text(value)));
-            }
-        }
-        self.0.extend_from_slice(head.as_bytes());
-        if !response.body.is_empty() {
-            self.0.extend_from_slice(b",\"body\":");
-            self.0.extend_from_slice(&response.body);
-        }
-        self.0.push(b'}');
-    }
-
-    fn answer(mut self) -> Response {
-        if self.0.is_empty() {
-            self.0.push(b'[');
-        }
-        self.0.push(b']');
-        Response::bytes(200, self.0.into())
-    }
-}
-
-/// The answer to a batch that was done before.
-pub(super) fn recorded_batch(
-    cx: &StepContext<'_, '_>,
-    asked: &Request,
-    recorded: &[u8],
-) -> Result<Response, StoreError> {
-    let broken = |problem: Problem| StoreError::failed(problem.message);
-    let atom = Atom::decode(&asked.body).map_err(broken)?;
-    let mut outcomes = Outcomes::default();
-    for (kept, part) in
-        KeptOutcome::decode(recorded).map_err(broken)?.into_iter().zip(atom.requests)
-    {
-        let KeptOutcome { status, version, written, body } = kept;
-        let request = Request { principal: asked.principal.clone(), ..part.request };
-        let recorded = Recorded {
-            link: request.path.clone(),
-            version,
-            status,
-            digest: 0,
-            response: body,
-            written: (written != Moment(0)).then_some(written),
-        };
-        let response = recorded_response(cx, &request, &recorded)?;
-        outcomes.push(&with_location(response, &request, &request.path));
-    }
-    Ok(outcomes.answer())
 }
 
 /// Whether this node has services for all documents of a batch.

@@ -15,8 +15,8 @@ const EXPIRE_EVERY_MICROS: u64 = 1_000_000;
 
 impl PartitionLeader {
     pub(super) fn tick_expiry(&mut self, cx: &mut StepContext<'_, '_>) -> Result<(), StoreError> {
-        if cx.now().steady_micros >= self.expire_at_micros {
-            self.expire_at_micros = cx.now().steady_micros + EXPIRE_EVERY_MICROS;
+        if cx.now().steady_micros >= self.clock.expire_at_micros {
+            self.clock.expire_at_micros = cx.now().steady_micros + EXPIRE_EVERY_MICROS;
             self.expire(cx)?;
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::context::StepContext;
 use super::line::{Cargo, Flight, Item, Line, Running, Who};
 use super::proposals::Proposed;
 use super::question::Question;
-use super::repeats::with_location;
+use super::recorded::with_location;
 use super::revert;
 use super::runners::{Admission, TRIES_TOLD, Why};
 use super::state::{PartitionLeader, outdated};

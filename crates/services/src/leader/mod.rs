@@ -3,11 +3,13 @@
 //! Writes of one document run one at a time, in order of arrival ([`lines`]). The leader works
 //! ahead on versions that are not committed yet and answers when they are applied. Reads wait for a
 //! quorum to confirm the ownership and then see the applied state ([`reads`]). Repeats are found by
-//! their keys ([`repeats`]). Several writes are made together by [`batches`]. Tasks take their steps here too ([`tasks`]). What versions
-//! send to instances leaves from here ([`outbox`]), and what instances write comes in ([`inbox`]).
+//! their keys ([`repeats`]). Several writes are made together in [`batches`]. Tasks take their
+//! steps here too ([`tasks`]). What versions send to instances leaves from here
+//! ([`outbox`]), and what instances write comes in ([`inbox`]).
 
 mod asked;
 mod awaited;
+mod batch;
 mod batches;
 mod context;
 mod controls;
@@ -25,6 +27,7 @@ mod proposals;
 mod query;
 mod question;
 mod reads;
+mod recorded;
 mod repeats;
 mod revert;
 mod runners;

@@ -4,13 +4,12 @@
 
 use documents::Recorded;
 use group::key_reused;
-use protocol::{BATCH_LINK, Method, Request, RequestKey, Response};
-use serde_json::json;
+use protocol::{Method, Request, RequestKey};
 use storage::StoreError;
 
 use super::asked::{Asked, Known};
-use super::batches::recorded_batch;
 use super::context::StepContext;
+use super::recorded::{recorded_response, with_location};
 use super::state::PartitionLeader;
 use crate::task::TaskInfo;
 
@@ -70,35 +69,4 @@ impl PartitionLeader {
         }
         Ok(true)
     }
-}
-
-/// The answer that was given, as far as it is still known.
-pub(super) fn recorded_response(
-    cx: &StepContext<'_, '_>,
-    request: &Request,
-    recorded: &Recorded,
-) -> Result<Response, StoreError> {
-    let Recorded { link, version, status, response, written, .. } = recorded;
-    if let Some(outcomes) = response.as_ref().filter(|_| request.path == BATCH_LINK) {
-        return recorded_batch(cx, request, outcomes);
-    }
-    if let Some(body) = response {
-        return Ok(Response::bytes(*status, body.clone()));
-    }
-    let document = cx.partition().version(cx.reader(), link, *version)?;
-    // That of another life of the link is not what was answered.
-    let document = document.filter(|it| written.is_none_or(|written| written == it.updated));
-    Ok(match document {
-        Some(document) => cx.answer_to(&request.principal, *status, &document),
-        // The version has gone since; that the write was made is what counts.
-        None => {
-            Response::json(*status, &json!({"documentSelfLink": link, "documentVersion": version}))
-        }
-    })
-}
-
-pub(super) fn with_location(response: Response, request: &Request, link: &str) -> Response {
-    let is_one = request.path != BATCH_LINK;
-    let made = request.method == Method::Post && response.is_success() && is_one;
-    Response { location: made.then(|| link.to_owned()), ..response }
 }

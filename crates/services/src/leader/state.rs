@@ -9,7 +9,7 @@ use protocol::{
 };
 
 use super::awaited::Awaited;
-use super::batches::Batches;
+use super::batch::Batches;
 use super::context::StepContext;
 use super::flows::Flows;
 use super::line::Line;
@@ -46,8 +46,6 @@ pub struct PartitionLeader {
     pub(super) searches: Searches,
     pub(super) tasks: Tasks,
     pub(super) stats: Stats,
-    /// When to look for expired documents again.
-    pub(super) expire_at_micros: u64,
     pub(super) clock: Clock,
     pub(super) absent: Absent,
     pub(super) instances: Instances,
@@ -74,12 +72,16 @@ pub(super) struct Absent {
 /// The time of this leader's writes. No two have the same, whatever the wall clock does: the time
 /// is in a document's entity tag, which must not come again.
 #[derive(Default)]
-pub(super) struct Clock(Moment);
+pub(super) struct Clock {
+    last: Moment,
+    /// When to look for expired documents again.
+    pub(super) expire_at_micros: u64,
+}
 
 impl Clock {
     pub(super) fn tick(&mut self, wall: Moment) -> Moment {
-        self.0 = Moment(wall.0.max(self.0.0 + 1));
-        self.0
+        self.last = Moment(wall.0.max(self.last.0 + 1));
+        self.last
     }
 }
 
@@ -100,7 +102,6 @@ impl PartitionLeader {
             searches: Searches::default(),
             tasks: Tasks::new(limits.tasks_running_max),
             stats: Stats::default(),
-            expire_at_micros: 0,
             clock: Clock::default(),
             absent: Absent::default(),
             instances: Instances::default(),
