@@ -100,6 +100,7 @@ mod space;
 mod spare;
 mod standing_right;
 mod store;
+mod taking;
 mod throttle;
 mod tls;
 mod trail;

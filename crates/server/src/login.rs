@@ -21,7 +21,7 @@ use crate::caller::Caller;
 use crate::fields::{body_of, check_fields, seconds_of, text_of};
 use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
-use crate::in_flight::{InFlight, OneMore};
+use crate::in_flight::{InFlight, OneMore, Refusal};
 use crate::inbox::Inbox;
 use crate::lives;
 use crate::outside::{Outside, Records};
@@ -84,7 +84,7 @@ impl Doorkeeper {
     }
 
     /// Who shows a token of an outside issuer that was found to be right before.
-    pub(crate) fn known(&self, principal: Principal, caller: &Caller) -> Principal {
+    fn known(&self, principal: Principal, caller: &Caller) -> Principal {
         let known = self.outside.as_ref().zip(caller.foreign.as_deref());
         let user = known.and_then(|(outside, token)| outside.knows(token));
         user.map_or(principal, Principal::User)
@@ -127,16 +127,22 @@ impl Doorkeeper {
         }
     }
 
-    /// A request of this client is under way, until the drop.
+    /// A request of this client is under way, until the drop. `is_vital`: it is to get through.
     ///
     /// # Errors
     /// When too many of its requests are.
     pub(crate) fn begin(
         &self,
-        principal: &Principal,
-        address: Option<IpAddr>,
-    ) -> Result<Option<OneMore>, Problem> {
-        self.is_on.then(|| self.in_flight.begin(principal, address)).transpose()
+        principal: Principal,
+        caller: &Caller,
+        is_vital: bool,
+    ) -> Result<Option<Arc<OneMore>>, Refusal> {
+        if !self.is_on {
+            return Ok(None);
+        }
+        let principal = self.known(principal, caller);
+        let one_more = self.in_flight.begin(&principal, caller.address, is_vital)?;
+        Ok(Some(Arc::new(one_more)))
     }
 
     /// Answers a request that is under way, and records what is to be recorded of it.
@@ -288,8 +294,7 @@ impl Doorkeeper {
         })
     }
 
-    /// Whether a principal may do what has no document and is not the node's. Counts as a request
-    /// under way as long as it is decided.
+    /// Whether a principal may do what has no document and is not the node's.
     pub(crate) async fn permit(
         &self,
         principal: Principal,
@@ -297,7 +302,6 @@ impl Doorkeeper {
         caller: &Caller,
     ) -> Result<(), Problem> {
         let Some(trail) = &self.trail else { return Ok(()) };
-        let _one_more = self.begin(&self.known(principal.clone(), caller), caller.address)?;
         let (asked, permitted) = match self.identified(principal.clone(), caller).await {
             Ok(principal) => {
                 let asked = Asked::at(&principal, (verb, path), caller.address);
