@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{
     CREDENTIALS, Event, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE, PASSWORD_LINK,
-    PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
+    PASSWORD_MARK, ROLES, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
 };
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -26,6 +26,7 @@ use crate::inbox::Inbox;
 use crate::lives;
 use crate::outside::{Outside, Records};
 use crate::owners;
+use crate::pace::Pace;
 use crate::passwords::{Client, PASSWORD_BYTES_MAX, Passwords};
 use crate::principal::{NewToken, XENON_COOKIE, XENON_TOKEN, new_token};
 use crate::throttle::Throttle;
@@ -54,6 +55,7 @@ pub(crate) struct Doorkeeper {
     pub(crate) passwords: Passwords,
     throttle: Throttle,
     in_flight: InFlight,
+    pace: Pace,
     /// Where nodes come in, if the cluster makes their certificates.
     gate: Option<Gate>,
     /// Where it is recorded who came in and who did not, if anybody has to log in.
@@ -74,8 +76,8 @@ impl Doorkeeper {
         let (passwords, throttle) = (Passwords::default(), Throttle::default());
         let secure = if is_tls { "; Secure" } else { "" };
         let (is_on, in_flight) = (trail.is_some(), InFlight::default());
-        let outside = None;
-        Self { is_on, inbox, passwords, throttle, in_flight, gate, trail, outside, secure }
+        let (pace, outside) = (Pace::default(), None);
+        Self { is_on, inbox, passwords, throttle, in_flight, pace, gate, trail, outside, secure }
     }
 
     /// The same; tokens of that outside issuer are taken as well.
@@ -230,6 +232,16 @@ impl Doorkeeper {
                 return answer;
             }
         };
+        // One without a right to rights changes only what is its own.
+        let may_all = self.may(request.principal.clone(), Method::Post, ROLES).await;
+        let asked = asked.of_an_admin(may_all.is_ok());
+        if event == Event::Rights
+            && may_all.is_err()
+            && let Err(problem) = self.pace.take(&who, Instant::now())
+        {
+            trail.ended(event, &asked, &who, (problem.status(), &[])).await;
+            return refuse(problem);
+        }
         if !trail.begins(event, &asked, &who).await && event.is_recorded_first() {
             return refuse(not_recorded());
         }
@@ -428,6 +440,10 @@ impl Doorkeeper {
             return Err(NotIn { who, problem: Problem::new(Code::Unauthorized, text) });
         };
         self.throttle.succeeded(link, caller.address);
+        if self.trail.is_some() {
+            let is_slow = self.pace.take(link, now);
+            is_slow.map_err(|problem| NotIn { who: link.to_owned(), problem })?;
+        }
         if let Some(made) = user.as_ref().and_then(lives::made_of).filter(|_| own.is_unbound) {
             lives::bind(&self.inbox, &own.link, made).await;
         }

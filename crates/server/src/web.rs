@@ -14,11 +14,12 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method as Verb, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use node::Resource;
-use protocol::{Code, Method, Outcome, Principal, Problem, Request, links};
+use protocol::{Code, Method, Outcome, Principal, Problem, Request};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::allow::Allowed;
+use crate::attach_paths::{attached_at, instance_at, kind_at};
 use crate::browsers::{self, AllowedOrigin, Browsers};
 use crate::budget::{Budget, Purpose};
 use crate::caller::Caller;
@@ -767,50 +768,11 @@ fn own(verb: &Verb, path: &str, headers: &HeaderMap) -> Option<Own> {
     }
 }
 
-/// The instance that programs attach to at this path: `/core/immortals/NAME/attach`.
-fn instance_at(path: &str) -> Option<&str> {
-    let name = access::name_in(path, access::INSTANCES)?.strip_suffix("/attach")?;
-    (!name.is_empty() && !name.contains('/')).then_some(name)
-}
-
-/// What a program wants to be at this path, for the fuzz targets.
-pub(crate) fn attached_at(path: &str) -> Option<&str> {
-    instance_at(path).or_else(|| kind_at(path))
-}
-
-/// The definition of the kind that programs serve at this path: `/core/factories/KIND` of
-/// `/core/factories/KIND/attach`.
-fn kind_at(path: &str) -> Option<&str> {
-    let definition = path.strip_suffix("/attach")?;
-    let name = access::name_in(definition, links::KINDS)?;
-    (!name.is_empty() && !name.contains('/')).then_some(definition)
-}
-
 /// For the metrics: the methods there are, and one name for all others.
 fn method_name(method: &hyper::Method) -> &'static str {
     match to_method(method) {
         Some(Method::Get) if *method == hyper::Method::HEAD => "HEAD",
         Some(method) => method.name(),
         None => "OTHER",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn programs_attach_at_the_path_of_an_instance_and_nowhere_else() {
-        assert_eq!(instance_at("/core/immortals/counter/attach"), Some("counter"));
-        for other in
-            ["/core/immortals/attach", "/core/immortals//attach", "/core/immortals/a/b/attach"]
-        {
-            assert_eq!(instance_at(other), None, "{other}");
-        }
-        let definition = "/core/factories/app:seats";
-        assert_eq!(kind_at(&format!("{definition}/attach")), Some(definition));
-        for other in ["/core/factories/attach", "/core/factories//attach", definition] {
-            assert_eq!(kind_at(other), None, "{other}");
-        }
     }
 }

@@ -261,3 +261,51 @@ fn a_user_that_takes_no_answers_loses_its_own_connection() {
     wait_for("all that was held", || (bytes_held(&host, &admin) < 1 << 20).then_some(()));
     ended(host);
 }
+
+#[test]
+fn a_user_without_roles_does_not_keep_admins_from_taking_rights_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, admin) = start(&folder);
+    let as_admin = |verb: &str, path: &str, body: &Value| {
+        ask(&host, verb, path, &bearer(&admin), &body.to_string())
+    };
+    let nora = "/core/authz/users/nora";
+    let made = json!({"documentSelfLink": "nora"});
+    assert_eq!(as_admin("POST", "/core/authz/users", &made).0, 200);
+    let made = json!({"documentSelfLink": "nora", "userLink": nora,
+        "privateKey": "a long password of nora"});
+    assert_eq!(as_admin("POST", "/core/auth/credentials", &made).0, 200);
+    let token = log_in(&host, "nora", "a long password of nora").expect("it logs in");
+    let body = json!({"expirationSeconds": 60}).to_string();
+    let head = format!(
+        "POST /core/auth/tokens HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        bearer(&token),
+        body.len()
+    );
+    let mut sockets: Vec<TcpStream> = (0..1_024).map(|_| connect(&host)).collect();
+    for socket in &mut sockets {
+        socket.write_all(head.as_bytes()).expect("it takes it");
+    }
+    for n in 0..10 {
+        let body = json!({"userGroupLinks": []});
+        let (status, answer) = as_admin("PATCH", nora, &body);
+        assert_eq!(status, 200, "{n}: {answer}");
+    }
+    let mut counts = std::collections::BTreeMap::<u16, usize>::new();
+    for socket in &mut sockets {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("it answers");
+        let status: u16 =
+            answer.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+        let waits = answer.to_lowercase().contains("\r\nretry-after: ");
+        assert!(status != 429 || waits, "{answer}");
+        *counts.entry(status).or_default() += 1;
+    }
+    assert!(counts[&200] >= 32, "{counts:?}");
+    assert!(
+        counts[&429] >= 800 && counts.keys().all(|it| [200, 429, 503].contains(it)),
+        "{counts:?}"
+    );
+    ended(host);
+}
