@@ -51,8 +51,8 @@ impl Pace {
 fn too_fast(wait: Duration) -> Problem {
     let seconds = u32::try_from(wait.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
     let text = format!(
-        "this user has logged in, and changed its own tokens, too many times in a short while: \
-         each is kept in the audit trail; try again in {seconds} s, and keep the token that there is"
+        "this user has logged in, and changed its own tokens, too many times in a short while, \
+         and each time is in the audit trail; try again in {seconds} s, and use one token for long"
     );
     Problem { retry_after_seconds: Some(seconds), ..Problem::new(Code::SlowDown, text) }
 }

@@ -236,9 +236,10 @@ fn a_user_that_takes_no_answers_loses_its_own_connection() {
         "POST",
         "/core/authz/users",
         &json!({"documentSelfLink": "mallory",
+        "email": "mallory@example.com",
         "userGroupLinks": ["/core/authz/user-groups/writers"]}),
     );
-    let password = json!({"documentSelfLink": "mallory", "userLink": "/core/authz/users/mallory",
+    let password = json!({"userEmail": "mallory@example.com",
         "privateKey": "a long password of mallory"});
     as_admin("POST", "/core/auth/credentials", &password);
     let token = log_in(&host, "mallory", "a long password of mallory").expect("it logs in");
@@ -270,9 +271,9 @@ fn a_user_without_roles_does_not_keep_admins_from_taking_rights_away() {
         ask(&host, verb, path, &bearer(&admin), &body.to_string())
     };
     let nora = "/core/authz/users/nora";
-    let made = json!({"documentSelfLink": "nora"});
+    let made = json!({"documentSelfLink": "nora", "email": "nora@example.com"});
     assert_eq!(as_admin("POST", "/core/authz/users", &made).0, 200);
-    let made = json!({"documentSelfLink": "nora", "userLink": nora,
+    let made = json!({"userEmail": "nora@example.com",
         "privateKey": "a long password of nora"});
     assert_eq!(as_admin("POST", "/core/auth/credentials", &made).0, 200);
     let token = log_in(&host, "nora", "a long password of nora").expect("it logs in");
