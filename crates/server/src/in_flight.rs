@@ -18,11 +18,11 @@ use crate::caller::network_of;
 /// The most requests that one user, or one address without a token that was right, has under way.
 const IN_FLIGHT_OF_ONE_MAX: usize = 1_024;
 
-/// So many more are answered, with a refusal. One more yet has its connection closed: its client
+/// This number more is answered, with a refusal. One more yet has its connection closed: its client
 /// asks on and takes nothing.
 const REFUSED_OF_ONE_MAX: usize = 1_024;
 
-/// So many more are taken of links of peers, `/livez` and `/readyz`.
+/// This number more is taken of links of peers, `/livez` and `/readyz`.
 const VITAL_OF_ONE_MAX: usize = 64;
 
 /// The most tokens of which it is known whose they are. Of more, the one that was not shown for the
@@ -213,7 +213,7 @@ mod tests {
 
     /// As many as there may be.
     fn all_of(all: &InFlight, who: impl Fn(usize) -> Principal) -> Vec<OneMore> {
-        (0..IN_FLIGHT_OF_ONE_MAX).map(|n| begin(&all, &who(n), ADDRESS).ok().unwrap()).collect()
+        (0..IN_FLIGHT_OF_ONE_MAX).map(|n| begin(all, &who(n), ADDRESS).ok().unwrap()).collect()
     }
 
     #[test]

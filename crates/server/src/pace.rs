@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use protocol::{Code, Problem};
 
-/// A user may do so many of it at once...
+/// A user may do it this number of times at once...
 const RECORDED_AT_ONCE_MAX: u32 = 200;
 
 /// ... and then one more each time that this has gone by: 20 a minute.

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 /// there were is.
 const TRAIL_WAITING_MAX: usize = 1_024;
 
-/// So many more wait of admins and of the cluster itself. They are written first.
+/// The most in addition that are of admins and of the cluster itself. They are written
+/// first.
 const TRAIL_KEPT_MAX: usize = 256;
 
 /// The most of it that are of one user, or of one address without a login.

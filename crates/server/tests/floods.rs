@@ -159,7 +159,8 @@ fn takes_nothing(host: &Host, path: &str, more: &[(&str, &str)], streams: u32) -
     socket
 }
 
-/// Reads frames until so many answers have begun, or the connection ends: how many, and whether.
+/// Reads frames until this number of answers has begun, or the connection ends: how many began,
+/// and whether it ended.
 fn answers_begun(socket: &mut TcpStream, most: u32) -> (u32, bool) {
     let mut count = 0;
     while count < most {
