@@ -2,10 +2,10 @@
 //! on, answers that nobody has taken, frames of peers that have not arrived whole, what programs
 //! said. Each byte is paid in before it is held, and comes back when it is let go.
 //!
-//! Who may draw how much of it follows from what must go on: a flood of bodies leaves room for
-//! answers, both leave room for programs, and all leave room for the frames of peers, without which
-//! nothing is ever committed and so nothing comes back. And whatever nobody takes, there is some
-//! room that only requests draw from.
+//! Who may draw how much of it follows from what must go on: a flood of heads leaves room for
+//! bodies, both leave room for answers, all of them leave room for programs, and all leave room for
+//! the frames of peers, without which nothing is ever committed and so nothing comes back. And
+//! whatever nobody takes, there is some room that only requests draw from.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -38,7 +38,9 @@ const TOLD_FILL_BYTES_MAX: usize = MEMORY_BYTES_MAX / 8 * 7;
 /// What bytes are held for. The later ones may fill the account further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A request of a client, from its first byte until it is answered.
+    /// The head of a request that came in part so far: nobody knows whose it is.
+    Head,
+    /// A request of a client, from its head until it is answered.
     Request,
     /// An answer that its client has not taken.
     Answer,
@@ -48,13 +50,14 @@ pub(crate) enum Purpose {
     Peer,
 }
 
-const PURPOSES: usize = 4;
+const PURPOSES: usize = 5;
 
 impl Purpose {
     /// Up to where it may fill the account.
     fn bytes_max(self) -> usize {
         MEMORY_BYTES_MAX / 8
             * match self {
+                Self::Head => 3,
                 Self::Request => 4,
                 Self::Answer => 5,
                 Self::Program => 6,
@@ -233,14 +236,17 @@ mod tests {
     #[test]
     fn bodies_leave_room_for_peers_and_come_back() {
         let budget = Arc::new(Budget::default());
+        let mut head = budget.open(Purpose::Head);
+        assert!(head.grow(MEMORY_BYTES_MAX / 8 * 3));
+        assert!(!head.grow(1));
         let mut body = budget.open(Purpose::Request);
-        assert!(body.grow(MEMORY_BYTES_MAX / 2));
-        assert!(!body.grow(1), "bodies have their half");
+        assert!(body.grow(MEMORY_BYTES_MAX / 8));
+        assert!(!body.grow(1), "requests have their half");
         let mut answer = budget.open(Purpose::Answer);
         assert!(answer.grow(MEMORY_BYTES_MAX / 8));
         assert!(!answer.grow(1));
         assert!(budget.open(Purpose::Peer).grow(MEMORY_BYTES_MAX / 4));
-        drop((body, answer));
+        drop((head, body, answer));
         assert_eq!(budget.used(), 0);
     }
 

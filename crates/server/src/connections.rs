@@ -159,7 +159,7 @@ impl Connections {
         if let Some(address) = counted(address) {
             *open.of_address.entry(address).or_default() += 1;
         }
-        let meter = Arc::new(Meter::new(self.budget.open(Purpose::Request)));
+        let meter = Arc::new(Meter::new(self.budget.open(Purpose::Head)));
         let id = open.next;
         open.next += 1;
         open.meters.insert(id, Arc::clone(&meter));
