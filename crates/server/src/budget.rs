@@ -2,9 +2,10 @@
 //! on, answers that nobody has taken, frames of peers that have not arrived whole, what programs
 //! said. Each byte is paid in before it is held, and comes back when it is let go.
 //!
-//! Who may draw how much of it follows from what must go on: a flood of bodies leaves room for
-//! answers, both leave room for programs, and all leave room for the frames of peers, without which
-//! nothing is ever committed and so nothing comes back.
+//! Who may draw how much of it follows from what must go on: a flood of heads leaves room for
+//! bodies, both leave room for answers, all of them leave room for programs, and all leave room for
+//! the frames of peers, without which nothing is ever committed and so nothing comes back. And
+//! whatever nobody takes, there is some room that only requests draw from.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,14 +16,31 @@ use tokio::sync::Notify;
 /// told to come again (503), and programs and peers are read from no further.
 pub(crate) const MEMORY_BYTES_MAX: usize = 256 << 20;
 
-/// The most of it that the requests of one client hold. Four such clients are needed to fill what
-/// there is for requests.
+/// The most of it that one client holds, by its requests and by answers that it has not taken. Four
+/// such clients are needed to fill what there is for requests.
 const SHARE_BYTES_MAX: usize = MEMORY_BYTES_MAX / 8;
+
+/// What became of a write is told up to this much of one client: it is done, so it is better told.
+const TOLD_BYTES_MAX: usize = 2 * SHARE_BYTES_MAX;
+
+/// So much of the account is for requests, whatever the others hold.
+const REQUESTS_BYTES_MIN: usize = MEMORY_BYTES_MAX / 8;
+
+/// An answer up to this size is given when a longer one is not.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Short answers fill the account up to here...
+const SMALL_FILL_BYTES_MAX: usize = MEMORY_BYTES_MAX / 8 * 6;
+
+/// ... and those that tell what became of a write up to here.
+const TOLD_FILL_BYTES_MAX: usize = MEMORY_BYTES_MAX / 8 * 7;
 
 /// What bytes are held for. The later ones may fill the account further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A request of a client, from its first byte until it is answered.
+    /// The head of a request that came in part so far: nobody knows whose it is.
+    Head,
+    /// A request of a client, from its head until it is answered.
     Request,
     /// An answer that its client has not taken.
     Answer,
@@ -32,13 +50,14 @@ pub(crate) enum Purpose {
     Peer,
 }
 
-const PURPOSES: usize = 4;
+const PURPOSES: usize = 5;
 
 impl Purpose {
     /// Up to where it may fill the account.
     fn bytes_max(self) -> usize {
         MEMORY_BYTES_MAX / 8
             * match self {
+                Self::Head => 3,
                 Self::Request => 4,
                 Self::Answer => 5,
                 Self::Program => 6,
@@ -93,7 +112,9 @@ impl Budget {
 }
 
 fn fits(used: &[usize; PURPOSES], purpose: Purpose, bytes: usize) -> bool {
+    let has_own = purpose == Purpose::Request;
     used.iter().sum::<usize>() + bytes <= purpose.bytes_max()
+        || has_own && used[purpose as usize] + bytes <= REQUESTS_BYTES_MIN
 }
 
 /// So much of the account one client has in use. Others are to have theirs, whatever it sends.
@@ -118,15 +139,47 @@ impl Held {
 
     /// Whether there is room for this many bytes more; then they are held.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let purpose = self.purpose;
+        self.grow_if(bytes, SHARE_BYTES_MAX, |used| fits(used, purpose, bytes))
+    }
+
+    /// The same for a whole answer. A short one, and one that tells what became of a write, may
+    /// fill the account further.
+    pub(crate) fn grow_by_answer(&mut self, bytes: usize, is_write: bool) -> bool {
+        let within = |most: usize| {
+            move |used: &[usize; PURPOSES]| used.iter().sum::<usize>() + bytes <= most
+        };
+        if is_write {
+            self.grow_if(bytes, TOLD_BYTES_MAX, within(TOLD_FILL_BYTES_MAX))
+        } else if bytes <= SMALL_BYTES {
+            self.grow_if(bytes, SHARE_BYTES_MAX, within(SMALL_FILL_BYTES_MAX))
+        } else {
+            self.grow(bytes)
+        }
+    }
+
+    fn grow_if(
+        &mut self,
+        bytes: usize,
+        share_max: usize,
+        fits: impl FnOnce(&[usize; PURPOSES]) -> bool,
+    ) -> bool {
         let budget = Arc::clone(&self.budget);
         let mut used = budget.lock();
-        let is_within = |share: &Arc<Share>| share.bytes() + bytes <= SHARE_BYTES_MAX;
-        let has_room =
-            self.share.as_ref().is_none_or(is_within) && fits(&used, self.purpose, bytes);
+        let has_room = self.is_within(bytes, share_max) && fits(&used);
         if has_room {
             self.count(&mut used, bytes);
         }
         has_room
+    }
+
+    fn is_within(&self, bytes: usize, share_max: usize) -> bool {
+        self.share.as_ref().is_none_or(|share| share.bytes() + bytes <= share_max)
+    }
+
+    /// Whether it is the client itself that leaves no room for this many bytes.
+    pub(crate) fn is_over(&self, bytes: usize) -> bool {
+        !self.is_within(bytes, SHARE_BYTES_MAX)
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -163,6 +216,11 @@ impl Share {
     fn bytes(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// More than its part is held: what became of writes is not taken.
+    pub(crate) fn is_over(&self) -> bool {
+        self.bytes() > SHARE_BYTES_MAX
+    }
 }
 
 impl Drop for Held {
@@ -178,15 +236,49 @@ mod tests {
     #[test]
     fn bodies_leave_room_for_peers_and_come_back() {
         let budget = Arc::new(Budget::default());
+        let mut head = budget.open(Purpose::Head);
+        assert!(head.grow(MEMORY_BYTES_MAX / 8 * 3));
+        assert!(!head.grow(1));
         let mut body = budget.open(Purpose::Request);
-        assert!(body.grow(MEMORY_BYTES_MAX / 2));
-        assert!(!body.grow(1), "bodies have their half");
+        assert!(body.grow(MEMORY_BYTES_MAX / 8));
+        assert!(!body.grow(1), "requests have their half");
         let mut answer = budget.open(Purpose::Answer);
         assert!(answer.grow(MEMORY_BYTES_MAX / 8));
         assert!(!answer.grow(1));
         assert!(budget.open(Purpose::Peer).grow(MEMORY_BYTES_MAX / 4));
-        drop((body, answer));
+        drop((head, body, answer));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_leave_room_for_requests_and_have_a_bound_however_short() {
+        let budget = Arc::new(Budget::default());
+        let mut long = budget.open(Purpose::Answer);
+        assert!(long.grow_by_answer(MEMORY_BYTES_MAX / 8 * 5, false));
+        assert!(!long.grow_by_answer(SMALL_BYTES + 1, false));
+        let mut short = budget.open(Purpose::Answer);
+        while short.grow_by_answer(SMALL_BYTES, false) {}
+        assert_eq!(budget.used(), SMALL_FILL_BYTES_MAX);
+        let mut told = budget.open(Purpose::Answer);
+        assert!(told.grow_by_answer(MEMORY_BYTES_MAX / 8, true) && !told.grow_by_answer(1, true));
+        let mut body = budget.open(Purpose::Request);
+        assert!(body.grow(REQUESTS_BYTES_MIN) && !body.grow(1));
+        drop((long, short, told, body));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn one_who_takes_no_answer_has_its_share_and_is_told_of_writes_for_a_while() {
+        let budget = Arc::new(Budget::default());
+        let share = Arc::new(Share::default());
+        let open = || budget.open(Purpose::Answer).of(Some(Arc::clone(&share)));
+        let mut reads = open();
+        while reads.grow_by_answer(SMALL_BYTES, false) {}
+        assert!(budget.used() == SHARE_BYTES_MAX && reads.is_over(1) && !share.is_over());
+        let mut writes = open();
+        assert!(writes.grow_by_answer(SHARE_BYTES_MAX, true) && share.is_over());
+        assert!(!writes.grow_by_answer(1, true), "it is not told of more");
+        assert!(budget.open(Purpose::Answer).grow_by_answer(SMALL_BYTES, false), "others are");
     }
 
     #[test]

@@ -36,7 +36,7 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 /// A client must take [`TAKEN_BYTES_MIN`] of what it is sent in this time.
 const TAKING_MAX: Duration = Duration::from_secs(30);
 
-const TAKEN_BYTES_MIN: usize = 64 << 10;
+pub(crate) const TAKEN_BYTES_MIN: usize = 64 << 10;
 
 /// A connection that has waited for less is not closed to make room for another.
 const SPARED: Duration = Duration::from_millis(500);
@@ -99,6 +99,12 @@ struct State {
     /// Since when the client takes nothing, or little.
     blocked: Option<Instant>,
     taken: usize,
+    /// Since when no more was taken of answers that are there. In HTTP/2 the client says of each
+    /// how much it takes, and a socket that takes everything tells nothing.
+    untaken: BTreeMap<u64, Instant>,
+    next_answer: u64,
+    /// It is to make room, or to go with the answer that is there.
+    must_end: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +117,6 @@ enum Phase {
     Serving,
     /// All that was asked is answered.
     Idle,
-    /// It must make room.
-    Evicted,
 }
 
 /// Why a connection is closed.
@@ -120,6 +124,8 @@ enum Phase {
 pub(crate) enum Overdue {
     /// Nothing is under way: it can be told.
     Idle,
+    /// An answer is not taken. Others on the same connection may still be.
+    Untaken,
     /// In the middle of something.
     Stuck,
 }
@@ -153,7 +159,7 @@ impl Connections {
         if let Some(address) = counted(address) {
             *open.of_address.entry(address).or_default() += 1;
         }
-        let meter = Arc::new(Meter::new(self.budget.open(Purpose::Request)));
+        let meter = Arc::new(Meter::new(self.budget.open(Purpose::Head)));
         let id = open.next;
         open.next += 1;
         open.meters.insert(id, Arc::clone(&meter));
@@ -239,6 +245,9 @@ impl Meter {
             head,
             blocked: None,
             taken: 0,
+            untaken: BTreeMap::new(),
+            next_answer: 0,
+            must_end: false,
         };
         Self { state: Mutex::new(state), evicted: Notify::new() }
     }
@@ -294,6 +303,15 @@ impl Meter {
         }
     }
 
+    /// An answer is there. Its client must go on to take it until the drop.
+    pub(crate) fn offers(self: &Arc<Self>) -> Offer {
+        let mut state = self.lock();
+        let id = state.next_answer;
+        state.next_answer += 1;
+        state.untaken.insert(id, Instant::now());
+        Offer { meter: Arc::clone(self), id }
+    }
+
     /// Returns when a deadline is over.
     pub(crate) async fn overdue(&self) -> Overdue {
         loop {
@@ -312,33 +330,47 @@ impl Meter {
     /// When to look again, or what is over.
     fn next_deadline(&self, now: Instant) -> Result<Instant, Overdue> {
         let state = self.lock();
+        if state.must_end {
+            return Err(Overdue::Idle);
+        }
         let (until, overdue) = match state.phase {
-            Phase::Evicted => return Err(Overdue::Idle),
             Phase::New => (state.since + HEAD_MAX, Overdue::Idle),
             Phase::Head => (state.since + HEAD_MAX, Overdue::Stuck),
             Phase::Idle => (state.since + IDLE_MAX, Overdue::Idle),
             // Each request has deadlines of its own; this is when to look again.
             Phase::Serving => (now + IDLE_MAX, Overdue::Stuck),
         };
-        let taking = state.blocked.map(|since| since + TAKING_MAX);
-        match taking {
-            Some(by) if by <= now => Err(Overdue::Stuck),
-            _ if until <= now => Err(overdue),
-            Some(by) => Ok(until.min(by)),
-            // A client that begins to take nothing is noticed in time.
-            None => Ok(until.min(now + TAKING_MAX)),
+        let blocked = state.blocked.map(|since| (since + TAKING_MAX, Overdue::Stuck));
+        let untaken = state.untaken.values().min().map(|at| (*at + TAKING_MAX, Overdue::Untaken));
+        let deadlines = [blocked, untaken, Some((until, overdue))];
+        // A client that begins to take nothing is noticed in time.
+        let mut next = now + TAKING_MAX;
+        for (by, overdue) in deadlines.into_iter().flatten() {
+            if by <= now {
+                return Err(overdue);
+            }
+            next = next.min(by);
         }
+        Ok(next)
     }
 
     /// Since when nothing is under way.
     fn waits_since(&self) -> Option<Instant> {
         let state = self.lock();
         let waits = matches!(state.phase, Phase::New | Phase::Idle | Phase::Head);
-        (waits && state.blocked.is_none()).then_some(state.since)
+        (waits && !state.must_end && state.blocked.is_none()).then_some(state.since)
     }
 
-    fn evict(&self) {
-        self.lock().phase = Phase::Evicted;
+    /// The connection is to end with the answer that is there. In HTTP/2 no header can say so.
+    pub(crate) fn closes(&self) {
+        if self.lock().in_frames {
+            self.evict();
+        }
+    }
+
+    /// The connection ends, with what is answered at once.
+    pub(crate) fn evict(&self) {
+        self.lock().must_end = true;
         self.evicted.notify_one();
     }
 
@@ -358,6 +390,27 @@ impl Drop for UnderWay {
             state.phase = Phase::Idle;
             state.since = Instant::now();
         }
+    }
+}
+
+/// An answer that is not taken whole.
+pub(crate) struct Offer {
+    meter: Arc<Meter>,
+    id: u64,
+}
+
+impl Offer {
+    /// The client took some of it.
+    pub(crate) fn moves(&self) {
+        if let Some(since) = self.meter.lock().untaken.get_mut(&self.id) {
+            *since = Instant::now();
+        }
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.meter.lock().untaken.remove(&self.id);
     }
 }
 
@@ -434,6 +487,28 @@ mod tests {
         meter.sent(TAKEN_BYTES_MIN - 1);
         assert_eq!(after(TAKING_MAX), Err(Overdue::Stuck), "it takes too little");
         meter.sent(1);
+        assert!(after(TAKING_MAX).is_ok());
+    }
+
+    #[test]
+    fn an_answer_has_its_deadline_whatever_else_is_on_the_connection() {
+        let all = connections(1);
+        let place = all.enter(None).unwrap();
+        let meter = &place.meter;
+        let after = |time: Duration| meter.next_deadline(Instant::now() + time);
+        let _under_way = meter.begin();
+        let offer = meter.offers();
+        drop(meter.offers());
+        assert!(after(TAKING_MAX - Duration::from_secs(1)).is_ok());
+        meter.sent(TAKEN_BYTES_MIN);
+        drop(meter.begin());
+        assert_eq!(after(TAKING_MAX), Err(Overdue::Untaken));
+        std::thread::sleep(Duration::from_millis(20));
+        let late = Instant::now() + TAKING_MAX - Duration::from_millis(10);
+        assert_eq!(meter.next_deadline(late), Err(Overdue::Untaken));
+        offer.moves();
+        assert!(meter.next_deadline(late).is_ok(), "it takes some of it");
+        drop(offer);
         assert!(after(TAKING_MAX).is_ok());
     }
 }

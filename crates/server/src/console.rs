@@ -12,7 +12,7 @@ use hyper::Method as Verb;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use protocol::base64url;
 
-use crate::http_answer::Answer;
+use crate::http_answer::{self, Answer, OfTheProgram};
 
 /// The page; a browser gets it at `/`, too.
 pub(crate) const PAGE: &str = "/core/console";
@@ -62,6 +62,10 @@ static TAGS: LazyLock<[HeaderValue; FILES.len()]> = LazyLock::new(|| {
     })
 });
 
+/// Each file packed, once for all.
+static PACKED: LazyLock<[Option<Bytes>; FILES.len()]> =
+    LazyLock::new(|| FILES.map(|file| http_answer::deflate(file.bytes)));
+
 /// The path of the console's file that is asked for: by its path, or by a browser at `/`.
 /// `None`: it is not of the console.
 pub(crate) fn path(verb: &Verb, path: &str, asked: &HeaderMap) -> Option<&'static str> {
@@ -90,6 +94,7 @@ pub(crate) fn answer(path: &str) -> Option<Answer> {
     let at = FILES.iter().position(|file| file.path == path)?;
     let file = &FILES[at];
     let mut answer = Answer::new(Bytes::from_static(file.bytes));
+    answer.extensions_mut().insert(OfTheProgram { packed: PACKED[at].clone() });
     let headers = answer.headers_mut();
     headers.insert(header::ETAG, TAGS[at].clone());
     for (name, value) in [

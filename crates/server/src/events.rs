@@ -8,10 +8,10 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use protocol::{Method, Request};
@@ -19,11 +19,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Purpose};
 use crate::caller::Caller;
-use crate::connections::UnderWay;
-use crate::http_answer::{self, Answer};
+use crate::connections::{Meter, UnderWay};
+use crate::http_answer::Answer;
+use crate::in_flight::OneMore;
 use crate::login::Doorkeeper;
+use crate::taking::{Owed, Pieces};
 
 /// What a client sends again after a break: the id of the last event it has seen.
 const LAST_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -36,24 +38,30 @@ const WAIT_SECONDS: &str = "15";
 const ANSWERS_MAX: usize = 1;
 
 /// The body of an answer: all of it, or what comes by and by.
-pub(crate) type Body = Either<Full<Bytes>, EventStream>;
+pub(crate) type Body = Either<Pieces, EventStream>;
 
 /// The events of a stream. It ends when the client has gone, or the node stops.
 pub(crate) struct EventStream {
-    events: mpsc::Receiver<Bytes>,
+    events: mpsc::Receiver<Pieces>,
+    /// What is being handed on.
+    now: Pieces,
     /// The connection is not idle as long as this lives.
     _under_way: Option<UnderWay>,
 }
 
 /// A stream on its way through the answers, which have whole bodies otherwise.
 #[derive(Clone)]
-struct Begun(Arc<std::sync::Mutex<Option<mpsc::Receiver<Bytes>>>>);
+struct Begun(Arc<std::sync::Mutex<Option<mpsc::Receiver<Pieces>>>>);
 
 /// Whom changes are asked of, and for whom.
 pub(crate) struct Source {
     pub(crate) keeper: Arc<Doorkeeper>,
     /// What waits for the client is in this account.
     pub(crate) budget: Arc<Budget>,
+    /// The stream counts as a request under way, and what waits for the client is of its share.
+    pub(crate) client: Option<Arc<OneMore>>,
+    /// What waits for the client has a deadline there.
+    pub(crate) meter: Arc<Meter>,
     pub(crate) caller: Caller,
     /// Changes when the node stops: then the stream ends at once.
     pub(crate) closing: watch::Receiver<()>,
@@ -96,7 +104,8 @@ pub(crate) fn stream(first: Answer, request: Request, source: Source) -> Answer 
     if !first.status().is_success() {
         return first;
     }
-    let Some((begin, token)) = as_events(first.body(), &source.budget) else { return first };
+    let Some((begin, token)) = as_events(first.body()) else { return first };
+    let Some(begin) = source.hold(begin) else { return first };
     let (sender, events) = mpsc::channel(ANSWERS_MAX);
     tokio::spawn(async move {
         if sender.send(begin).await.is_ok() {
@@ -112,26 +121,20 @@ pub(crate) fn stream(first: Answer, request: Request, source: Source) -> Answer 
 }
 
 async fn go_on(
-    sender: &mpsc::Sender<Bytes>,
+    sender: &mpsc::Sender<Pieces>,
     mut request: Request,
     mut token: String,
-    Source { keeper, budget, caller, mut closing }: Source,
+    mut source: Source,
 ) {
     put(&mut request, "wait", WAIT_SECONDS);
     loop {
         put(&mut request, "after", &token);
-        let asked = async {
-            match keeper.begin(&keeper.known(request.principal.clone(), &caller), caller.address) {
-                Ok(_one_more) => keeper.take(request.clone(), &caller).await,
-                Err(problem) => http_answer::problem(problem),
-            }
-        };
         let answer = tokio::select! {
-            answer = asked => answer,
+            answer = source.keeper.take(request.clone(), &source.caller) => answer,
             () = sender.closed() => return,
-            _ = closing.changed() => return,
+            _ = source.closing.changed() => return,
         };
-        let events = match as_events(answer.body(), &budget) {
+        let events = match as_events(answer.body()) {
             Some((events, next)) if answer.status().is_success() => {
                 token = next;
                 events
@@ -139,19 +142,34 @@ async fn go_on(
             // The client comes again with its last id, here or elsewhere, and hears why.
             _ => {
                 let why = String::from_utf8_lossy(answer.body()).replace('\n', " ");
-                drop(sender.send(Bytes::from(format!("event: error\ndata: {why}\n\n"))).await);
+                if let Some(why) = source.hold(format!("event: error\ndata: {why}\n\n")) {
+                    drop(sender.send(why).await);
+                }
                 return;
             }
         };
+        // A client that takes nothing has no room for more; it comes again with its last id.
+        let Some(events) = source.hold(events) else { return };
         if sender.send(events).await.is_err() {
             return;
         }
     }
 }
 
-/// An answer of the node as events, and the token that it ends with. `None` if it is none, or there
-/// is no room for it.
-fn as_events(body: &[u8], budget: &Arc<Budget>) -> Option<(Bytes, String)> {
+impl Source {
+    /// Counts what is there for the client until it is taken, if there is room for it.
+    fn hold(&self, text: String) -> Option<Pieces> {
+        let share = self.client.as_ref().map(|client| Arc::clone(&client.share));
+        let mut held = self.budget.open(Purpose::Answer).of(share);
+        let has_room = held.grow_by_answer(text.len(), false);
+        let owed =
+            || Owed { _held: held, _client: self.client.clone(), offer: self.meter.offers() };
+        has_room.then(|| Pieces::of(Bytes::from(text), owed()))
+    }
+}
+
+/// An answer of the node as events, and the token that it ends with. `None` if it is none.
+fn as_events(body: &[u8]) -> Option<(String, String)> {
     let Changes { changes, token } = serde_json::from_slice(body).ok()?;
     let mut text = String::with_capacity(body.len() + 64);
     let mut last = None;
@@ -170,7 +188,7 @@ fn as_events(body: &[u8], budget: &Arc<Budget>) -> Option<(Bytes, String)> {
         text.push_str(&format!("id: {token}\n\n"));
     }
     let token = token.to_owned();
-    Some((http_answer::counted(Bytes::from(text), budget)?, token))
+    Some((text, token))
 }
 
 /// Sets a parameter.
@@ -187,15 +205,20 @@ fn put(request: &mut Request, name: &str, value: &str) {
 }
 
 /// The answer with its body, or with the stream that was begun for it.
-pub(crate) fn with_body(mut answer: Answer, under_way: UnderWay) -> hyper::Response<Body> {
+pub(crate) fn with_body(
+    mut answer: Answer,
+    under_way: UnderWay,
+    owed: Owed,
+) -> hyper::Response<Body> {
     let begun = answer.extensions_mut().remove::<Begun>();
     let events = begun.and_then(|Begun(events)| events.lock().expect("nobody panics here").take());
     match events {
         Some(events) => {
-            let stream = EventStream { events, _under_way: Some(under_way) };
+            let stream =
+                EventStream { events, now: Pieces::default(), _under_way: Some(under_way) };
             answer.map(|_| Either::Right(stream))
         }
-        None => answer.map(|body| Either::Left(Full::new(body))),
+        None => answer.map(|body| Either::Left(Pieces::of(body, owed))),
     }
 }
 
@@ -207,7 +230,15 @@ impl HttpBody for EventStream {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.events.poll_recv(context).map(|events| events.map(|it| Ok(Frame::data(it))))
+        loop {
+            if let Some(piece) = self.now.next() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match ready!(self.events.poll_recv(context)) {
+                Some(events) => self.now = events,
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
@@ -219,8 +250,7 @@ mod tests {
     fn each_change_is_an_event_with_its_token() {
         let body = br#"{"changes":[{"link":"/a","document":{"n":117.63331139400017,
 "m":1},"token":"one"},{"link":"/b","token":"two"}],"token":"end"}"#;
-        let budget = Arc::default();
-        let (events, token) = as_events(body, &budget).unwrap();
+        let (events, token) = as_events(body).unwrap();
         assert_eq!(token, "end");
         assert_eq!(
             events,
@@ -228,10 +258,7 @@ mod tests {
              \"m\":1},\"token\":\"one\"}\n\nid: two\ndata: {\"link\":\"/b\",\"token\":\"two\"}\n\n\
              id: end\n\n"
         );
-        assert!(budget.used() > 0, "it counts until the client has taken it");
-        drop(events);
-        assert_eq!(budget.used(), 0);
-        assert!(as_events(b"{\"message\":\"no\"}", &budget).is_none());
+        assert!(as_events(b"{\"message\":\"no\"}").is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use protocol::Moment;
 use crate::caller::Caller;
 use crate::framing::Framing;
 use crate::link_secret::{LinkSecret, Said};
-use crate::{gate, h2c, http_request, named_program, principal, web};
+use crate::{attach_paths, gate, h2c, http_request, named_program, principal};
 
 /// The head of a request: where it ends, who sends it, what it asks for, whether it wants an
 /// upgrade.
@@ -114,7 +114,7 @@ pub fn link_proof(bytes: &[u8]) {
 pub fn attaching(bytes: &[u8]) {
     let (path, frame) = bytes.split_at(bytes.iter().position(|it| *it == b'\n').unwrap_or(0));
     if let Ok(path) = std::str::from_utf8(path) {
-        web::attached_at(path);
+        attach_paths::attached_at(path);
     }
     drop(named_program::named_in(Bytes::copy_from_slice(frame)));
 }

@@ -2,7 +2,6 @@
 //! its client has taken it.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -12,7 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use protocol::{Behind, Code, Problem, Response, links};
 
 use crate::allow::Allowed;
-use crate::budget::{Budget, Held, Purpose};
+use crate::budget::Held;
 
 pub(crate) type Answer = hyper::Response<Bytes>;
 
@@ -22,8 +21,12 @@ const PACKED_BYTES_MIN: usize = 1 << 10;
 /// A longer one is packed on another thread.
 const PACKED_HERE_BYTES_MAX: usize = 64 << 10;
 
-/// An answer to a read up to this size is given whatever is in the account.
-const SMALL_BYTES: usize = 64 << 10;
+/// An answer of which the bytes are a part of the program: nothing is held for it. It has the
+/// same bytes packed, too.
+#[derive(Clone)]
+pub(crate) struct OfTheProgram {
+    pub(crate) packed: Option<Bytes>,
+}
 
 pub(crate) fn to_http(response: Response) -> Answer {
     let is_empty = response.body.is_empty();
@@ -132,7 +135,9 @@ pub(crate) async fn pack(answer: Answer) -> Answer {
         return answer;
     }
     let (mut parts, plain) = answer.into_parts();
-    let packed = if bytes <= PACKED_HERE_BYTES_MAX {
+    let packed = if let Some(file) = parts.extensions.get::<OfTheProgram>() {
+        file.packed.clone()
+    } else if bytes <= PACKED_HERE_BYTES_MAX {
         deflate(&plain)
     } else {
         let all = plain.clone();
@@ -143,35 +148,42 @@ pub(crate) async fn pack(answer: Answer) -> Answer {
     if packed.is_some() {
         parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    Answer::from_parts(parts, packed.map_or(plain, Bytes::from))
+    Answer::from_parts(parts, packed.unwrap_or(plain))
 }
 
-fn deflate(plain: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn deflate(plain: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain).ok()?;
-    encoder.finish().ok()
+    encoder.finish().ok().map(Bytes::from)
 }
 
-/// Counts the answer until it is taken. One to a read that does not fit is not given: the same can
-/// be asked again. What became of a write is told in any case.
-pub(crate) fn account(answer: Answer, is_write: bool, budget: &Arc<Budget>) -> Answer {
+/// Counts the answer, as long as what is `held` is. One to a read that does not fit is not given:
+/// the same can be asked again. What became of a write is told for longer. None: not even a refusal
+/// has room, and the connection is to end.
+pub(crate) fn account(answer: Answer, is_write: bool, held: &mut Held) -> Option<Answer> {
     let bytes = answer.body().len();
-    let mut held = budget.open(Purpose::Answer);
-    if is_write || bytes <= SMALL_BYTES {
-        held.grow_anyway(bytes);
-    } else if !held.grow(bytes) {
-        let message = "answers of this node wait to be taken, and there is no room for one more \
-                       that is so long; try again, or ask for pages with $limit";
-        return problem(Problem::new(Code::Busy, message));
+    if answer.extensions().get::<OfTheProgram>().is_some() || held.grow_by_answer(bytes, is_write) {
+        return Some(answer);
     }
-    answer.map(|body| Bytes::from_owner(Counted { body, _held: held }))
-}
-
-/// Counts a part of an answer that comes by and by until it is taken, if there is room for it.
-pub(crate) fn counted(body: Bytes, budget: &Arc<Budget>) -> Option<Bytes> {
-    let mut held = budget.open(Purpose::Answer);
-    let has_room = held.grow(body.len());
-    has_room.then(|| Bytes::from_owner(Counted { body, _held: held }))
+    if is_write {
+        return None;
+    }
+    let is_own_fault = held.is_over(bytes);
+    let message = match is_own_fault {
+        true => {
+            "this client has not taken other answers, and there is no room for one more of it; \
+                 take them first, or ask for pages with $limit"
+        }
+        false => {
+            "answers of this node wait to be taken, and there is no room for one more that is \
+                  so long; try again, or ask for pages with $limit"
+        }
+    };
+    let mut answer = problem(Problem::new(Code::Busy, message));
+    if is_own_fault {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    held.grow_by_answer(answer.body().len(), true).then_some(answer)
 }
 
 /// The same head, and no body.
@@ -184,22 +196,12 @@ pub(crate) fn without_body(answer: Answer) -> Answer {
     Answer::from_parts(parts, Bytes::new())
 }
 
-/// Bytes of an answer that are counted while anyone holds on to them.
-struct Counted {
-    body: Bytes,
-    _held: Held,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::budget::MEMORY_BYTES_MAX;
+    use crate::budget::{Budget, MEMORY_BYTES_MAX, Purpose, Share};
 
     fn asked(name: HeaderName, value: &'static str) -> HeaderMap {
         [(name, HeaderValue::from_static(value))].into_iter().collect()
@@ -254,13 +256,33 @@ mod tests {
     fn an_answer_counts_until_it_is_taken_and_a_long_one_needs_room() {
         let budget = Arc::new(Budget::default());
         let long = || plain(vec![b'x'; MEMORY_BYTES_MAX / 2]);
-        let first = account(long(), false, &budget);
-        assert_eq!((first.status().as_u16(), budget.used()), (200, MEMORY_BYTES_MAX / 2));
-        let second = account(long(), false, &budget);
-        assert_eq!(second.status().as_u16(), 503);
-        let write = account(long(), true, &budget);
-        assert_eq!(write.status().as_u16(), 200, "the outcome of a write is always told");
-        drop((first, write));
+        let open = || budget.open(Purpose::Answer);
+        let (mut first, mut second, mut third) = (open(), open(), open());
+        let told = account(long(), false, &mut first).unwrap();
+        assert_eq!((told.status().as_u16(), budget.used()), (200, MEMORY_BYTES_MAX / 2));
+        assert_eq!(account(long(), false, &mut second).unwrap().status().as_u16(), 503);
+        let write = plain(vec![b'x'; MEMORY_BYTES_MAX / 4]);
+        let write = account(write, true, &mut third).unwrap();
+        assert_eq!(write.status().as_u16(), 200, "the outcome of a write is told for longer");
+        drop((first, second, third));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn who_takes_nothing_is_told_so_and_its_connection_ends() {
+        let budget = Arc::new(Budget::default());
+        let share = Arc::new(Share::default());
+        let open = || budget.open(Purpose::Answer).of(Some(Arc::clone(&share)));
+        let long = || plain(vec![b'x'; MEMORY_BYTES_MAX / 8]);
+        let (mut first, mut second) = (open(), open());
+        assert_eq!(account(long(), false, &mut first).unwrap().status().as_u16(), 200);
+        let refused = account(long(), false, &mut second).unwrap();
+        assert_eq!(refused.status().as_u16(), 503);
+        assert_eq!(refused.headers()[header::CONNECTION], "close");
+        assert!(account(long(), true, &mut second).is_none(), "one more does not fit");
+        let mut file = plain("x");
+        file.extensions_mut().insert(OfTheProgram { packed: None });
+        let before = budget.used();
+        assert!(account(file, false, &mut open()).is_some() && budget.used() == before);
     }
 }

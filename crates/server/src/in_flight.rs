@@ -1,5 +1,6 @@
 //! How many requests one client may have under way, and how many bytes of them: so a client that
-//! floods the node slows itself and nobody else.
+//! floods the node slows itself and nobody else. A request is under way until the client has taken
+//! its answer, whatever it asks for.
 //!
 //! A token that nobody has looked up says nothing about who sends it: it can be made up, or have
 //! the name of another one's. So a request counts for its user only when its token was found to
@@ -16,6 +17,13 @@ use crate::caller::network_of;
 
 /// The most requests that one user, or one address without a token that was right, has under way.
 const IN_FLIGHT_OF_ONE_MAX: usize = 1_024;
+
+/// This number more is answered, with a refusal. One more yet has its connection closed: its client
+/// asks on and takes nothing.
+const REFUSED_OF_ONE_MAX: usize = 1_024;
+
+/// This number more is taken of links of peers, `/livez` and `/readyz`.
+const VITAL_OF_ONE_MAX: usize = 64;
 
 /// The most tokens of which it is known whose they are. Of more, the one that was not shown for the
 /// longest time is forgotten: its next request counts for its address.
@@ -54,6 +62,13 @@ struct Proven {
     last: u64,
 }
 
+/// Why a request is not taken.
+pub(crate) struct Refusal {
+    pub(crate) problem: Problem,
+    /// The refusal, which counts as well until it is taken. None: it cannot be given any more.
+    pub(crate) counted: Option<OneMore>,
+}
+
 /// One request that is under way.
 pub(crate) struct OneMore {
     all: Arc<Mutex<All>>,
@@ -63,29 +78,42 @@ pub(crate) struct OneMore {
 }
 
 impl InFlight {
+    /// `is_vital`: it is to get through whatever else this client does.
+    ///
     /// # Errors
-    /// When too many of this client are under way.
+    /// When too many of this client are under way, or it has not taken too much.
     pub(crate) fn begin(
         &self,
         principal: &Principal,
         address: Option<IpAddr>,
-    ) -> Result<OneMore, Problem> {
+        is_vital: bool,
+    ) -> Result<OneMore, Refusal> {
         let mut all = lock(&self.0);
         let client = match all.user_of(principal) {
             Some(user) => Client::User(user),
             None => Client::Address(address.map(network_of)),
         };
         let under_way = all.under_way.entry(client.clone()).or_default();
-        if under_way.count >= IN_FLIGHT_OF_ONE_MAX {
-            let text = format!(
-                "{IN_FLIGHT_OF_ONE_MAX} requests of this client are under way; wait for some of them"
-            );
-            let problem = Problem::new(Code::SlowDown, text);
-            return Err(Problem { retry_after_seconds: Some(1), ..problem });
+        let refused_from = IN_FLIGHT_OF_ONE_MAX;
+        let closed_from = refused_from + REFUSED_OF_ONE_MAX;
+        let problem = match under_way.count {
+            count if is_vital && count < closed_from + VITAL_OF_ONE_MAX => None,
+            count if count >= refused_from => Some(too_many()),
+            _ if under_way.share.is_over() => Some(takes_nothing()),
+            _ => None,
+        };
+        if under_way.count >= closed_from
+            && let Some(problem) = problem
+        {
+            return Err(Refusal { problem, counted: None });
         }
         under_way.count += 1;
         let share = Arc::clone(&under_way.share);
-        Ok(OneMore { all: Arc::clone(&self.0), client, share })
+        let one_more = OneMore { all: Arc::clone(&self.0), client, share };
+        match problem {
+            None => Ok(one_more),
+            Some(problem) => Err(Refusal { problem, counted: Some(one_more) }),
+        }
     }
 
     /// Whether it is known whose token that is.
@@ -147,6 +175,20 @@ impl Drop for OneMore {
     }
 }
 
+fn too_many() -> Problem {
+    let text = format!(
+        "{IN_FLIGHT_OF_ONE_MAX} requests of this client are under way, or answered and the answer \
+         is not taken; wait for some of them"
+    );
+    Problem { retry_after_seconds: Some(1), ..Problem::new(Code::SlowDown, text) }
+}
+
+/// Its connection is closed.
+fn takes_nothing() -> Problem {
+    let text = "this client has not taken answers that it has asked for; take them first";
+    Problem::new(Code::Busy, text)
+}
+
 fn lock(all: &Mutex<All>) -> MutexGuard<'_, All> {
     all.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -161,13 +203,17 @@ mod tests {
         Bearer { name: name.into(), digest: digest.into(), is_checked: false }
     }
 
+    fn begin(all: &InFlight, who: &Principal, address: Option<IpAddr>) -> Result<OneMore, Refusal> {
+        all.begin(who, address, false)
+    }
+
     fn token(name: &str, digest: &str) -> Principal {
         Principal::Bearer(Box::new(bearer(name, digest)))
     }
 
     /// As many as there may be.
     fn all_of(all: &InFlight, who: impl Fn(usize) -> Principal) -> Vec<OneMore> {
-        (0..IN_FLIGHT_OF_ONE_MAX).map(|n| all.begin(&who(n), ADDRESS).unwrap()).collect()
+        (0..IN_FLIGHT_OF_ONE_MAX).map(|n| begin(all, &who(n), ADDRESS).ok().unwrap()).collect()
     }
 
     #[test]
@@ -177,25 +223,45 @@ mod tests {
         all.prove(&bearer("a2", "x"), "jane");
         all.prove(&bearer("b", "x"), "joe");
         let mut held = all_of(&all, |_| token("a", "x"));
-        let refused = all.begin(&token("a", "x"), ADDRESS).err().unwrap();
-        assert_eq!(refused.status(), 429);
-        assert!(all.begin(&token("a2", "x"), ADDRESS).is_err(), "another token of the same user");
-        assert!(all.begin(&token("b", "x"), ADDRESS).is_ok());
-        assert!(all.begin(&Principal::Anonymous, ADDRESS).is_ok());
+        let refused = begin(&all, &token("a", "x"), ADDRESS).err().unwrap();
+        assert_eq!(refused.problem.status(), 429);
+        assert!(begin(&all, &token("a2", "x"), ADDRESS).is_err(), "another token of the same user");
+        assert!(begin(&all, &token("b", "x"), ADDRESS).is_ok());
+        assert!(begin(&all, &Principal::Anonymous, ADDRESS).is_ok());
+        drop(refused);
         held.pop();
-        drop(all.begin(&token("a", "x"), None).unwrap());
+        drop(begin(&all, &token("a", "x"), None).ok().unwrap());
         held.clear();
         assert!(lock(&all.0).under_way.is_empty(), "nothing is counted of who has gone");
+    }
+
+    #[test]
+    fn refusals_count_too_and_what_is_vital_gets_through() {
+        let all = InFlight::default();
+        let mut held = all_of(&all, |_| Principal::Anonymous);
+        for _ in 0..REFUSED_OF_ONE_MAX {
+            let refusal = begin(&all, &Principal::Anonymous, ADDRESS).err().unwrap();
+            held.push(refusal.counted.expect("it is told so"));
+        }
+        let refusal = begin(&all, &Principal::Anonymous, ADDRESS).err().unwrap();
+        assert!(refusal.counted.is_none(), "there is an end to that");
+        for _ in 0..VITAL_OF_ONE_MAX {
+            held.push(all.begin(&Principal::Anonymous, ADDRESS, true).ok().unwrap());
+        }
+        let refusal = all.begin(&Principal::Anonymous, ADDRESS, true).err().unwrap();
+        assert!(refusal.counted.is_none());
+        held.clear();
+        assert!(lock(&all.0).under_way.is_empty());
     }
 
     #[test]
     fn tokens_that_are_made_up_are_no_way_round_the_bound() {
         let all = InFlight::default();
         let _held = all_of(&all, |n| token(&format!("made-up-{n}"), "x"));
-        assert!(all.begin(&token("one more", "x"), ADDRESS).is_err());
-        assert!(all.begin(&Principal::Anonymous, ADDRESS).is_err());
+        assert!(begin(&all, &token("one more", "x"), ADDRESS).is_err());
+        assert!(begin(&all, &Principal::Anonymous, ADDRESS).is_err());
         let elsewhere = Some(IpAddr::from([10, 0, 0, 10]));
-        assert!(all.begin(&token("made-up-1", "x"), elsewhere).is_ok());
+        assert!(begin(&all, &token("made-up-1", "x"), elsewhere).is_ok());
     }
 
     #[test]
@@ -203,8 +269,8 @@ mod tests {
         let all = InFlight::default();
         all.prove(&bearer("a", "right"), "jane");
         let _held = all_of(&all, |_| token("a", "wrong"));
-        assert!(all.begin(&token("a", "wrong"), ADDRESS).is_err());
-        assert!(all.begin(&token("a", "right"), ADDRESS).is_ok());
+        assert!(begin(&all, &token("a", "wrong"), ADDRESS).is_err());
+        assert!(begin(&all, &token("a", "right"), ADDRESS).is_ok());
         all.disprove(&token("a", "wrong"));
         assert!(
             all.knows(&token("a", "right")),
@@ -219,9 +285,11 @@ mod tests {
         let all = InFlight::default();
         let address = |n: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 7, 0, 0, 0, n]));
         let _held: Vec<OneMore> = (0..IN_FLIGHT_OF_ONE_MAX)
-            .map(|n| all.begin(&Principal::Anonymous, address(u16::try_from(n).unwrap())).unwrap())
+            .map(|n| {
+                begin(&all, &Principal::Anonymous, address(u16::try_from(n).unwrap())).ok().unwrap()
+            })
             .collect();
-        assert!(all.begin(&Principal::Anonymous, address(9_999)).is_err());
+        assert!(begin(&all, &Principal::Anonymous, address(9_999)).is_err());
     }
 
     #[test]

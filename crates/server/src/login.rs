@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use access::{
     CREDENTIALS, Event, INSTANCE_OWNERS, INSTANCES, JOIN, JOIN_TOKENS, LOGIN, MADE, PASSWORD_LINK,
-    PASSWORD_MARK, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
+    PASSWORD_MARK, ROLES, TOKENS, USER_MADE, USERS, WHO_AM_I, password_mark,
 };
 use hyper::StatusCode;
 use hyper::header::{self, HeaderValue};
@@ -21,11 +21,12 @@ use crate::caller::Caller;
 use crate::fields::{body_of, check_fields, seconds_of, text_of};
 use crate::gate::Gate;
 use crate::http_answer::{Answer, to_http};
-use crate::in_flight::{InFlight, OneMore};
+use crate::in_flight::{InFlight, OneMore, Refusal};
 use crate::inbox::Inbox;
 use crate::lives;
 use crate::outside::{Outside, Records};
 use crate::owners;
+use crate::pace::Pace;
 use crate::passwords::{Client, PASSWORD_BYTES_MAX, Passwords};
 use crate::principal::{NewToken, XENON_COOKIE, XENON_TOKEN, new_token};
 use crate::throttle::Throttle;
@@ -54,6 +55,7 @@ pub(crate) struct Doorkeeper {
     pub(crate) passwords: Passwords,
     throttle: Throttle,
     in_flight: InFlight,
+    pace: Pace,
     /// Where nodes come in, if the cluster makes their certificates.
     gate: Option<Gate>,
     /// Where it is recorded who came in and who did not, if anybody has to log in.
@@ -74,8 +76,8 @@ impl Doorkeeper {
         let (passwords, throttle) = (Passwords::default(), Throttle::default());
         let secure = if is_tls { "; Secure" } else { "" };
         let (is_on, in_flight) = (trail.is_some(), InFlight::default());
-        let outside = None;
-        Self { is_on, inbox, passwords, throttle, in_flight, gate, trail, outside, secure }
+        let (pace, outside) = (Pace::default(), None);
+        Self { is_on, inbox, passwords, throttle, in_flight, pace, gate, trail, outside, secure }
     }
 
     /// The same; tokens of that outside issuer are taken as well.
@@ -84,7 +86,7 @@ impl Doorkeeper {
     }
 
     /// Who shows a token of an outside issuer that was found to be right before.
-    pub(crate) fn known(&self, principal: Principal, caller: &Caller) -> Principal {
+    fn known(&self, principal: Principal, caller: &Caller) -> Principal {
         let known = self.outside.as_ref().zip(caller.foreign.as_deref());
         let user = known.and_then(|(outside, token)| outside.knows(token));
         user.map_or(principal, Principal::User)
@@ -127,16 +129,22 @@ impl Doorkeeper {
         }
     }
 
-    /// A request of this client is under way, until the drop.
+    /// A request of this client is under way, until the drop. `is_vital`: it is to get through.
     ///
     /// # Errors
     /// When too many of its requests are.
     pub(crate) fn begin(
         &self,
-        principal: &Principal,
-        address: Option<IpAddr>,
-    ) -> Result<Option<OneMore>, Problem> {
-        self.is_on.then(|| self.in_flight.begin(principal, address)).transpose()
+        principal: Principal,
+        caller: &Caller,
+        is_vital: bool,
+    ) -> Result<Option<Arc<OneMore>>, Refusal> {
+        if !self.is_on {
+            return Ok(None);
+        }
+        let principal = self.known(principal, caller);
+        let one_more = self.in_flight.begin(&principal, caller.address, is_vital)?;
+        Ok(Some(Arc::new(one_more)))
     }
 
     /// Answers a request that is under way, and records what is to be recorded of it.
@@ -224,6 +232,16 @@ impl Doorkeeper {
                 return answer;
             }
         };
+        // One without a right to rights changes only what is its own.
+        let may_all = self.may(request.principal.clone(), Method::Post, ROLES).await;
+        let asked = asked.of_an_admin(may_all.is_ok());
+        if event == Event::Rights
+            && may_all.is_err()
+            && let Err(problem) = self.pace.take(&who, Instant::now())
+        {
+            trail.ended(event, &asked, &who, (problem.status(), &[])).await;
+            return refuse(problem);
+        }
         if !trail.begins(event, &asked, &who).await && event.is_recorded_first() {
             return refuse(not_recorded());
         }
@@ -288,8 +306,7 @@ impl Doorkeeper {
         })
     }
 
-    /// Whether a principal may do what has no document and is not the node's. Counts as a request
-    /// under way as long as it is decided.
+    /// Whether a principal may do what has no document and is not the node's.
     pub(crate) async fn permit(
         &self,
         principal: Principal,
@@ -297,7 +314,6 @@ impl Doorkeeper {
         caller: &Caller,
     ) -> Result<(), Problem> {
         let Some(trail) = &self.trail else { return Ok(()) };
-        let _one_more = self.begin(&self.known(principal.clone(), caller), caller.address)?;
         let (asked, permitted) = match self.identified(principal.clone(), caller).await {
             Ok(principal) => {
                 let asked = Asked::at(&principal, (verb, path), caller.address);
@@ -428,6 +444,10 @@ impl Doorkeeper {
         };
         self.throttle.succeeded(&name, caller.address);
         self.throttle.succeeded(link, None);
+        if self.trail.is_some() {
+            let is_slow = self.pace.take(link, now);
+            is_slow.map_err(|problem| NotIn { who: link.to_owned(), problem })?;
+        }
         if let Some(made) = user.as_ref().and_then(lives::made_of).filter(|_| own.is_unbound) {
             lives::bind(&self.inbox, &own.link, made).await;
         }

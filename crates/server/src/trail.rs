@@ -9,16 +9,13 @@ use std::time::{Duration, SystemTime};
 use access::{AUDIT, AUDIT_ENDS, AuditEnd, AuditRecord, Event, Happening, JOIN, Refusals, Refusee};
 use protocol::{Code, Method, Moment, Principal, Problem, Request};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::ask::{ask_as_system, user_of};
 use crate::caller::{Caller, network_of};
 use crate::inbox::Inbox;
 use crate::own_tls::moment;
-
-/// The most records that wait to be written. What is more is not recorded one by one: how many
-/// there were is.
-const TRAIL_WAITING_MAX: usize = 1_024;
+use crate::trail_places::{Line, Places, Whose, line};
 
 /// How long an answer waits for its record.
 const ANSWER_WAITS_MAX: Duration = Duration::from_secs(2);
@@ -39,7 +36,7 @@ struct Draft {
 
 pub(crate) struct Trail {
     inbox: Arc<Inbox>,
-    drafts: mpsc::Sender<Draft>,
+    drafts: Places<Draft>,
     refusals: Mutex<Refusals>,
     /// How many were not recorded because too many waited.
     lost: AtomicU64,
@@ -52,6 +49,8 @@ pub(crate) struct Asked {
     path: String,
     pub(crate) principal: Principal,
     address: Option<IpAddr>,
+    /// Its records have places that others do not take.
+    is_kept: bool,
 }
 
 impl Asked {
@@ -66,7 +65,21 @@ impl Asked {
         address: Option<IpAddr>,
     ) -> Self {
         let (path, principal) = (path.to_owned(), principal.clone());
-        Self { verb, path, principal, address }
+        let is_kept = principal == Principal::System;
+        Self { verb, path, principal, address, is_kept }
+    }
+
+    /// The same, and whether an admin asks.
+    pub(crate) fn of_an_admin(self, is_admin: bool) -> Self {
+        Self { is_kept: self.is_kept || is_admin, ..self }
+    }
+
+    /// Whose the records are of what this user does.
+    fn whose(&self, user: &str) -> Whose {
+        match self.is_kept {
+            true => Whose::Kept,
+            false => Whose::One(Refusee::User(user.to_owned())),
+        }
     }
 
     fn happening(&self, event: Event, who: &str, (status, note): (u16, &str)) -> Happening {
@@ -96,7 +109,7 @@ impl Trail {
         node_id: &str,
         days: u32,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let (drafts, waiting) = mpsc::channel(TRAIL_WAITING_MAX);
+        let (drafts, waiting) = line();
         let life = u64::from(days) * DAY_MICROS;
         let writer = Writer {
             inbox: Arc::clone(inbox),
@@ -154,8 +167,8 @@ impl Trail {
     ) {
         let what = asked.happening(event, who, outcome);
         let refusee = if is_user { Refusee::User(who.to_owned()) } else { asked.stranger() };
-        if self.lock().take(refusee, Moment(what.at)) {
-            self.put(what, None).await;
+        if self.lock().take(refusee.clone(), Moment(what.at)) {
+            self.put(what, Whose::One(refusee), None).await;
         }
     }
 
@@ -163,7 +176,8 @@ impl Trail {
     /// is not to be done if it [`Event::is_recorded_first`].
     pub(crate) async fn begins(&self, event: Event, asked: &Asked, who: &str) -> bool {
         let most = if event.is_recorded_first() { DEED_WAITS_MAX } else { ANSWER_WAITS_MAX };
-        self.put(asked.happening(event, who, (202, "asked")), Some(most)).await
+        let what = asked.happening(event, who, (202, "asked"));
+        self.put(what, asked.whose(who), Some(most)).await
     }
 
     /// Records what became of it. `body`: of the answer.
@@ -181,7 +195,7 @@ impl Trail {
             }
             _ => {
                 let what = asked.happening(event, who, (status, outcome_of(status, body)));
-                self.put(what, None).await;
+                self.put(what, asked.whose(who), None).await;
             }
         }
     }
@@ -190,19 +204,19 @@ impl Trail {
     pub(crate) async fn done(&self, event: Event, asked: &Asked, who: &str, outcome: (u16, &str)) {
         let what = asked.happening(event, who, outcome);
         // Without an answer it waits no longer; the record is written all the same.
-        self.put(what, Some(ANSWER_WAITS_MAX)).await;
+        self.put(what, asked.whose(who), Some(ANSWER_WAITS_MAX)).await;
     }
 
     /// Records that a node is let in. False: it is not recorded so far.
     pub(crate) async fn lets_in(&self, asked: &Asked, note: &str) -> bool {
         let who = "who has a token to join with";
         let what = asked.happening(Event::Members, who, (200, note));
-        self.put(what, Some(DEED_WAITS_MAX)).await
+        self.put(what, Whose::One(asked.stranger()), Some(DEED_WAITS_MAX)).await
     }
 
     /// Puts a record at the end of the chain, with how many are missing before it. True: it is
     /// there. Who does not wait does not hear it.
-    async fn put(&self, mut what: Happening, waits: Option<Duration>) -> bool {
+    async fn put(&self, mut what: Happening, whose: Whose, waits: Option<Duration>) -> bool {
         let untold = self.lock().untold() + self.lost.swap(0, Ordering::Relaxed);
         if untold > 0 {
             what.note = format!("{} ({untold} before it are not recorded)", what.note);
@@ -210,7 +224,7 @@ impl Trail {
         }
         let (sender, written) = oneshot::channel();
         let draft = Draft { what, written: waits.is_some().then_some(sender) };
-        if self.drafts.try_send(draft).is_err() {
+        if !self.drafts.put(draft, whose) {
             self.lost.fetch_add(untold + 1, Ordering::Relaxed);
             return false;
         }
@@ -268,22 +282,22 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut waiting: mpsc::Receiver<Draft>) {
+    async fn run(mut self, mut waiting: Line<Draft>) {
         loop {
             let next = match self.is_end_told || !waiting.is_empty() {
-                true => waiting.recv().await,
+                true => waiting.next().await,
                 false => {
                     self.tell_the_end().await;
-                    let next = tokio::time::timeout(TRY_AGAIN, waiting.recv()).await;
+                    let next = tokio::time::timeout(TRY_AGAIN, waiting.next()).await;
                     let Ok(next) = next else { continue };
                     next
                 }
             };
-            let Some(draft) = next else { return };
-            while !self.write(&draft.what).await {
+            let Some(mut next) = next else { return };
+            while !self.write(&next.it.what).await {
                 tokio::time::sleep(TRY_AGAIN).await;
             }
-            if let Some(written) = draft.written {
+            if let Some(written) = next.it.written.take() {
                 // Who waited may have gone.
                 let _is_heard = written.send(());
             }

@@ -1,7 +1,6 @@
 //! The front for clients: HTTP/1.1 and HTTP/2 on the node's one port. A request becomes a
 //! [`protocol::Request`] and goes to the node's thread; its answer comes back the same way.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +14,12 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method as Verb, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use node::Resource;
-use protocol::{Code, Method, Outcome, Problem, Request, links};
+use protocol::{Code, Method, Outcome, Principal, Problem, Request};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::allow::Allowed;
+use crate::attach_paths::{attached_at, instance_at, kind_at};
 use crate::browsers::{self, AllowedOrigin, Browsers};
 use crate::budget::{Budget, Purpose};
 use crate::caller::Caller;
@@ -32,6 +32,7 @@ use crate::framing::Framing;
 use crate::h2c;
 use crate::http_answer::{self, Answer, plain, to_http};
 use crate::http_request::{self, no_such_verb, to_method, to_request};
+use crate::in_flight::{OneMore, Refusal};
 use crate::link_secret::{self, Said};
 use crate::login::Doorkeeper;
 use crate::metrics::Metrics;
@@ -40,6 +41,7 @@ use crate::programs;
 use crate::readiness::Readiness;
 use crate::served::Served;
 use crate::standing_right::StandingRight;
+use crate::taking::Owed;
 use crate::tls::Within;
 
 /// How long to wait when no connection can be accepted (too many open files).
@@ -91,6 +93,22 @@ enum Own {
     Attach,
     /// The file of the console that has this path.
     Console(&'static str),
+}
+
+impl Own {
+    /// It gets through where others have to wait.
+    fn is_vital(self) -> bool {
+        matches!(self, Self::Live | Self::Ready | Self::Link)
+    }
+}
+
+/// What is known of a request before it is looked at.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    own: Option<Own>,
+    place: &'a Place,
+    /// Whom it counts for, if anybody has to log in.
+    client: Option<&'a Arc<OneMore>>,
 }
 
 impl Front {
@@ -220,7 +238,7 @@ impl Front {
         request: hyper::Request<Incoming>,
         complaint: Option<&'static str>,
         place: Arc<Place>,
-    ) -> Result<hyper::Response<Body>, Infallible> {
+    ) -> Result<hyper::Response<Body>, &'static str> {
         let under_way = place.meter.begin();
         let begun = Instant::now();
         let verb = request.method().clone();
@@ -228,9 +246,21 @@ impl Front {
         let takes_gzip = http_answer::takes_gzip(request.headers());
         let known = http_answer::known_versions(request.headers());
         let complaint = complaint.or_else(|| http_request::unclear_length(request.headers()));
-        let mut answer = match complaint {
-            Some(why) => closing(refuse(request, Problem::bad_request(why)).await),
-            None => self.decide(request, &place).await,
+        let own = own(&verb, request.uri().path(), request.headers());
+        let (client, refusal) = match self.count(request.headers(), own, &place) {
+            Ok(client) => (client, None),
+            Err(Refusal { problem, counted: Some(client) }) => {
+                (Some(Arc::new(client)), Some(problem))
+            }
+            Err(Refusal { counted: None, .. }) => return Err(gives_up(&place)),
+        };
+        let mut answer = match (complaint, refusal) {
+            (Some(why), _) => closing(refuse(request, Problem::bad_request(why)).await),
+            (None, Some(problem)) => self.refuse_client(request, problem, &place).await,
+            (None, None) => {
+                let asked = Asking { own, place: &place, client: client.as_ref() };
+                self.decide(request, asked).await
+            }
         };
         if !is_write {
             http_answer::not_modified(&mut answer, &known);
@@ -242,15 +272,56 @@ impl Front {
             answer = http_answer::without_body(answer);
         }
         self.metrics.request(method_name(&verb), answer.status().as_u16(), begun.elapsed());
-        let answer = http_answer::account(answer, is_write, &self.budget);
-        Ok(events::with_body(answer, under_way))
+        let share = client.as_ref().map(|client| Arc::clone(&client.share));
+        let mut held = self.budget.open(Purpose::Answer).of(share);
+        let Some(answer) = http_answer::account(answer, is_write, &mut held) else {
+            return Err(gives_up(&place));
+        };
+        if answer.headers().get(header::CONNECTION).is_some_and(|it| it == "close") {
+            place.meter.closes();
+        }
+        let owed = Owed { _held: held, _client: client, offer: place.meter.offers() };
+        Ok(events::with_body(answer, under_way, owed))
+    }
+
+    /// Counts a request for its client until the answer is taken, whatever it asks for.
+    fn count(
+        &self,
+        headers: &HeaderMap,
+        own: Option<Own>,
+        place: &Place,
+    ) -> Result<Option<Arc<OneMore>>, Refusal> {
+        let caller = Caller::of(headers, place.address);
+        // Who is asked for is said to nobody in particular; and a token that is unclear is refused
+        // where it is looked at.
+        let principal = match own.is_some_and(Own::is_vital) {
+            true => Principal::Anonymous,
+            false => principal::of(headers).unwrap_or(Principal::Anonymous),
+        };
+        self.keeper.begin(principal, &caller, own.is_some_and(Own::is_vital))
+    }
+
+    /// This client has too much under way.
+    async fn refuse_client(
+        &self,
+        request: hyper::Request<Incoming>,
+        problem: Problem,
+        place: &Place,
+    ) -> Answer {
+        self.record_refusal(&request, place, problem.status()).await;
+        let takes_nothing = problem.code == Code::Busy;
+        let answer = refuse(request, problem).await;
+        if takes_nothing { closing(answer) } else { answer }
     }
 
     /// Refuses what comes from where it should not, then answers.
-    async fn decide(self: &Arc<Self>, request: hyper::Request<Incoming>, place: &Place) -> Answer {
-        let own = own(request.method(), request.uri().path(), request.headers());
-        let is_vital = matches!(own, Some(Own::Live | Own::Ready | Own::Link));
-        if !is_vital && !place.serves_all() {
+    async fn decide(
+        self: &Arc<Self>,
+        request: hyper::Request<Incoming>,
+        asked: Asking<'_>,
+    ) -> Answer {
+        let Asking { own, place, .. } = asked;
+        if !own.is_some_and(Own::is_vital) && !place.serves_all() {
             return crowded(request).await;
         }
         if let Err(problem) = http_request::check_host_is_there(&request) {
@@ -269,8 +340,8 @@ impl Front {
             }
         };
         match origin {
-            Some(origin) => self.for_a_page(request, origin, own, place).await,
-            None => self.dispatch(request, own, place).await,
+            Some(origin) => self.for_a_page(request, origin, asked).await,
+            None => self.dispatch(request, asked).await,
         }
     }
 
@@ -278,17 +349,17 @@ impl Front {
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
         origin: AllowedOrigin,
-        own: Option<Own>,
-        place: &Place,
+        asked: Asking<'_>,
     ) -> Answer {
         if browsers::is_preflight(request.method(), request.headers()) {
             // Where there is nothing, the page is told so by the answer to what it asks then.
-            let allowed = self.told(own, request.uri().path()).unwrap_or_else(|_| Allowed::all());
+            let allowed =
+                self.told(asked.own, request.uri().path()).unwrap_or_else(|_| Allowed::all());
             let mut answer = http_answer::verbs(&allowed);
             origin.put_preflight(&allowed, answer.headers_mut());
             return answer;
         }
-        let mut answer = self.dispatch(request, own, place).await;
+        let mut answer = self.dispatch(request, asked).await;
         origin.put(answer.headers_mut());
         answer
     }
@@ -296,8 +367,7 @@ impl Front {
     async fn dispatch(
         self: &Arc<Self>,
         request: hyper::Request<Incoming>,
-        own: Option<Own>,
-        place: &Place,
+        Asking { own, place, client }: Asking<'_>,
     ) -> Answer {
         let (verb, uri) = (request.method().clone(), request.uri().clone());
         let mut answer = match own {
@@ -311,7 +381,7 @@ impl Front {
             Some(own) => self.answer_here(own, request, place).await,
             None => match h2c::asked(&request) {
                 Some(frame) => self.upgrade_to_two(request, frame, place),
-                None => self.ask_for(request, place).await,
+                None => self.ask_for(request, place, client).await,
             },
         };
         if answer.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -405,25 +475,32 @@ impl Front {
         self.keeper.turned_away((verb, request.uri().path()), place.address, status).await;
     }
 
-    async fn ask_for(&self, request: hyper::Request<Incoming>, place: &Place) -> Answer {
+    async fn ask_for(
+        &self,
+        request: hyper::Request<Incoming>,
+        place: &Place,
+        client: Option<&Arc<OneMore>>,
+    ) -> Answer {
         let caller = Caller::of(request.headers(), place.address);
         let (verb, headers) = (request.method().clone(), request.headers().clone());
-        let begun = principal::of(&headers)
-            .map(|it| self.keeper.known(it, &caller))
-            .and_then(|it| self.keeper.begin(&it, place.address));
-        let one_more = match begun {
-            Ok(one_more) => one_more,
-            Err(problem) => {
-                self.record_refusal(&request, place, problem.status()).await;
-                return refuse(request, problem).await;
-            }
-        };
+        if let Err(problem) = principal::of(&headers) {
+            self.record_refusal(&request, place, problem.status()).await;
+            return refuse(request, problem).await;
+        }
         // Held until the answer is there: until then the node holds on to the body.
-        let share = one_more.as_ref().map(|it| Arc::clone(&it.share));
+        let share = client.map(|client| Arc::clone(&client.share));
         let mut held = self.budget.open(Purpose::Request).of(share);
         match to_request(request, &mut held).await {
             Ok(request) if verb == Verb::GET && events::are_asked(&headers, &request) => {
-                self.events_of(request, &headers, caller).await
+                let source = events::Source {
+                    keeper: Arc::clone(&self.keeper),
+                    budget: Arc::clone(&self.budget),
+                    client: client.cloned(),
+                    meter: Arc::clone(&place.meter),
+                    caller,
+                    closing: self.closing.clone(),
+                };
+                self.events_of(request, &headers, source).await
             }
             Ok(request) => self.keeper.take(request, &caller).await,
             Err(problem) => http_answer::problem(problem),
@@ -431,15 +508,14 @@ impl Front {
     }
 
     /// The changes that a request asks for, one after the other.
-    async fn events_of(&self, mut request: Request, headers: &HeaderMap, caller: Caller) -> Answer {
+    async fn events_of(
+        &self,
+        mut request: Request,
+        headers: &HeaderMap,
+        source: events::Source,
+    ) -> Answer {
         events::put_last_id(headers, &mut request);
-        let first = self.keeper.take(request.clone(), &caller).await;
-        let source = events::Source {
-            keeper: Arc::clone(&self.keeper),
-            budget: Arc::clone(&self.budget),
-            caller,
-            closing: self.closing.clone(),
-        };
+        let first = self.keeper.take(request.clone(), &source.caller).await;
         events::stream(first, request, source)
     }
 
@@ -622,7 +698,9 @@ async fn end_of(meter: &Meter, closing: &mut watch::Receiver<()>) -> Option<Over
 async fn farewell<C: Future>(connection: C, why: Option<Overdue>) -> Option<C::Output> {
     match why {
         Some(Overdue::Stuck) => None,
-        Some(Overdue::Idle) => tokio::time::timeout(FAREWELL_MAX, connection).await.ok(),
+        Some(Overdue::Idle | Overdue::Untaken) => {
+            tokio::time::timeout(FAREWELL_MAX, connection).await.ok()
+        }
         None => Some(connection.await),
     }
 }
@@ -643,6 +721,12 @@ fn turn_away(socket: &TcpStream) {
     if let Err(error) = socket.try_write(text.as_bytes()) {
         tracing::trace!("a connection too many could not be told so: {error}");
     }
+}
+
+/// No answer at all: the client has as many as it may have and takes none.
+fn gives_up(place: &Place) -> &'static str {
+    place.meter.evict();
+    "its client takes no answers"
 }
 
 async fn crowded(request: hyper::Request<Incoming>) -> Answer {
@@ -684,50 +768,11 @@ fn own(verb: &Verb, path: &str, headers: &HeaderMap) -> Option<Own> {
     }
 }
 
-/// The instance that programs attach to at this path: `/core/immortals/NAME/attach`.
-fn instance_at(path: &str) -> Option<&str> {
-    let name = access::name_in(path, access::INSTANCES)?.strip_suffix("/attach")?;
-    (!name.is_empty() && !name.contains('/')).then_some(name)
-}
-
-/// What a program wants to be at this path, for the fuzz targets.
-pub(crate) fn attached_at(path: &str) -> Option<&str> {
-    instance_at(path).or_else(|| kind_at(path))
-}
-
-/// The definition of the kind that programs serve at this path: `/core/factories/KIND` of
-/// `/core/factories/KIND/attach`.
-fn kind_at(path: &str) -> Option<&str> {
-    let definition = path.strip_suffix("/attach")?;
-    let name = access::name_in(definition, links::KINDS)?;
-    (!name.is_empty() && !name.contains('/')).then_some(definition)
-}
-
 /// For the metrics: the methods there are, and one name for all others.
 fn method_name(method: &hyper::Method) -> &'static str {
     match to_method(method) {
         Some(Method::Get) if *method == hyper::Method::HEAD => "HEAD",
         Some(method) => method.name(),
         None => "OTHER",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn programs_attach_at_the_path_of_an_instance_and_nowhere_else() {
-        assert_eq!(instance_at("/core/immortals/counter/attach"), Some("counter"));
-        for other in
-            ["/core/immortals/attach", "/core/immortals//attach", "/core/immortals/a/b/attach"]
-        {
-            assert_eq!(instance_at(other), None, "{other}");
-        }
-        let definition = "/core/factories/app:seats";
-        assert_eq!(kind_at(&format!("{definition}/attach")), Some(definition));
-        for other in ["/core/factories/attach", "/core/factories//attach", definition] {
-            assert_eq!(kind_at(other), None, "{other}");
-        }
     }
 }
