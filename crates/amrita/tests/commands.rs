@@ -211,8 +211,7 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     let backup = folder.join("backup").display().to_string();
     let restored = folder.join("restored").display().to_string();
     let batch = folder.join("batch").display().to_string();
-    let post =
-        r#"{"method":"POST","path":"/core/examples","body":{"documentSelfLink":"of-a-batch"}}"#;
+    let post = r#"{"method":"POST","path":"/core/examples","body":{"documentSelfLink":"batched","name":"b"}}"#;
     std::fs::write(&batch, post).unwrap();
     for (line, code, json) in COMMANDS {
         let words = line.split(' ').map(|word| match word {
