@@ -50,7 +50,7 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("sql select name from nothing", REFUSED, Lines),
     ("batch BATCH", DONE, Lines),
     ("batch BATCH", REFUSED, Lines),
-    ("batch BATCH --atomic some", USAGE, NoJson),
+    ("batch BATCH --atomic some", USAGE, Lines),
     ("export /core/examples", DONE, Lines),
     ("get /core/examples/one --as-of v0", DONE, Lines),
     ("get /core/examples/one --as-of 1970-01-01T00:00:00Z", REFUSED, Lines),
@@ -211,7 +211,8 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     let backup = folder.join("backup").display().to_string();
     let restored = folder.join("restored").display().to_string();
     let batch = folder.join("batch").display().to_string();
-    let post = r#"{"method":"POST","path":"/core/examples","body":{"documentSelfLink":"batched","name":"b"}}"#;
+    let made = r#"{"documentSelfLink":"batched","name":"b"}"#;
+    let post = format!(r#"{{"method":"POST","path":"/core/examples","body":{made}}}"#);
     std::fs::write(&batch, post).unwrap();
     for (line, code, json) in COMMANDS {
         let words = line.split(' ').map(|word| match word {
