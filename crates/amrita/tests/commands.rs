@@ -48,9 +48,6 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("query --kind Nobody", REFUSED, Lines),
     ("sql select name from examples", DONE, Lines),
     ("sql select name from nothing", REFUSED, Lines),
-    ("batch BATCH", DONE, Lines),
-    ("batch BATCH", REFUSED, Lines),
-    ("batch BATCH --atomic some", USAGE, NoJson),
     ("export /core/examples", DONE, Lines),
     ("get /core/examples/one --as-of v0", DONE, Lines),
     ("get /core/examples/one --as-of 1970-01-01T00:00:00Z", REFUSED, Lines),
@@ -59,6 +56,9 @@ const COMMANDS: &[(&str, i32, Json)] = &[
     ("revert /core/examples/one 0", DONE, Lines),
     ("revert /core/examples/one 9", REFUSED, Lines),
     ("delete /core/examples/one", DONE, Lines),
+    ("batch BATCH", DONE, Lines),
+    ("batch BATCH", REFUSED, Lines),
+    ("batch BATCH --atomic some", USAGE, Lines),
     ("kind create /app/seats --schema {\"type\":\"object\"}", DONE, Lines),
     ("kind create /app/seats --schema {\"type\":\"object\"}", DONE, Lines),
     ("kind list", DONE, Lines),
@@ -217,8 +217,8 @@ fn each_command_says_how_it_ended_and_takes_json_or_refuses_it() {
     let backup = folder.join("backup").display().to_string();
     let restored = folder.join("restored").display().to_string();
     let batch = folder.join("batch").display().to_string();
-    let post =
-        r#"{"method":"POST","path":"/core/examples","body":{"documentSelfLink":"of-a-batch"}}"#;
+    let made = r#"{"documentSelfLink":"batched","name":"b"}"#;
+    let post = format!(r#"{{"method":"POST","path":"/core/examples","body":{made}}}"#);
     std::fs::write(&batch, post).unwrap();
     for (line, code, json) in COMMANDS {
         let words = line.split(' ').map(|word| match word {

@@ -140,6 +140,7 @@ fn what_is_no_document_is_decided_by_the_router() {
         &ODATA,
         &DOCUMENT_INDEX,
         &CHANGES,
+        &BATCH,
     ];
     for resource in SURFACE {
         for verb in resource.verbs {
