@@ -133,6 +133,7 @@ fn with_a_key_a_repeat_means_the_same_documents_and_without_one_none_are_the_sam
     // The key of one request names the document as that request by itself would.
     let mut alone = request("POST /core/things", "{}");
     alone.idempotency_key = Some("k".into());
+    alone.principal = Principal::User("/core/authz/users/jane".into());
     let Ok(Plan::Ask(_, crate::frame::Question::Rest(alone))) =
         super::plan(alone, 8, &world.view())
     else {
