@@ -89,6 +89,10 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     let (is_linked, said) = own.as_user("jane", "", &["get", "/core/peer-link"]);
     assert!(!is_linked && said.contains("only nodes"), "{said}");
 
+    // No refusal waits for its record.
+    own.wait_for("the last refusal to be recorded", || {
+        records(&own).iter().any(|it| it.0 == "refused" && it.2 == "/core/peer-link")
+    });
     let all = records(&own);
     let has = |event: &str, who: &str, link: &str, status: u64| {
         let is_it = |it: &&(String, String, String, u64)| {
