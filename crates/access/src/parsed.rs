@@ -136,10 +136,20 @@ pub(crate) fn selection(fields: &Map<String, Value>) -> Result<Option<Selection>
     of_fields_only(&mut query);
     let has_exceptions = has_exceptions(&query);
     let specification = QuerySpecification { query, ..QuerySpecification::default() };
-    let query = CompiledQuery::new(&specification)?;
+    let query = CompiledQuery::of_stored(&specification)?;
     let is_of_links = query.names_only(&OF_THE_LINK);
     let is_of_kinds = query.names_only(&[OF_THE_KIND]);
     Ok(Some(Selection { query, is_of_links, is_of_kinds, has_exceptions }))
+}
+
+/// The same of one that comes in: it must not be too much work. What was taken by an earlier release
+/// goes on to hold, or a role that denies would allow.
+fn new_selection(fields: &Map<String, Value>) -> Result<Option<Selection>, Problem> {
+    let selection = selection(fields)?;
+    if let Some(selection) = &selection {
+        selection.query.check_weight()?;
+    }
+    Ok(selection)
 }
 
 fn has_exceptions(query: &Query) -> bool {
@@ -255,13 +265,13 @@ pub fn check_user(fields: &Map<String, Value>) -> Result<(), Problem> {
 /// # Errors
 /// What is wrong with the fields of a group of users.
 pub fn check_user_group(fields: &Map<String, Value>) -> Result<(), Problem> {
-    selection(fields).map(drop)
+    new_selection(fields).map(drop)
 }
 
 /// # Errors
 /// What is wrong with the fields of a group of resources.
 pub fn check_resource_group(fields: &Map<String, Value>) -> Result<(), Problem> {
-    match selection(fields)? {
+    match new_selection(fields)? {
         Some(_) => Ok(()),
         None => Err(bad("query is missing; say which resources are meant")),
     }

@@ -10,7 +10,7 @@ use crate::pulse::Echo;
 use crate::staleness::CommittedAt;
 
 /// Raised when a frame between nodes changes so that an older node could not read it.
-pub const WIRE_VERSION: u32 = 15;
+pub const WIRE_VERSION: u32 = 16;
 
 /// The first thing on each link, from both ends: who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

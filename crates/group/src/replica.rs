@@ -665,12 +665,12 @@ where
         io: &Io<'_, M::Around>,
         out: &mut Outputs<M>,
     ) {
+        let least = self.least();
         if let Some(position) = position
             && let Role::Leading(leading) = &mut self.role
             && leading.requests.is_open(ticket)
         {
             let quorum = leading.requests.quorum(ticket);
-            let least = self.consensus.staying_majority();
             if self.consensus.held_by(position) < io.quorum.set.max(quorum).max(least) {
                 let since = io.now.steady_micros;
                 let unheld = Unheld { ticket, position, answer, quorum, since };
@@ -679,6 +679,12 @@ where
             }
         }
         self.reply(ticket, Reply::Answer(answer), io.now, out);
+    }
+
+    /// How many replicas must hold what is answered, whatever is set. The directory goes by what
+    /// consensus has committed alone: its commands are how a cluster gets out of trouble.
+    fn least(&self) -> usize {
+        if self.id.is_directory() { 0 } else { self.consensus.staying_majority() }
     }
 
     fn refuse_ticket(
@@ -706,8 +712,8 @@ where
         if !self.has_unheld() {
             return;
         }
+        let least = self.least();
         let Role::Leading(leading) = &mut self.role else { return };
-        let least = self.consensus.staying_majority();
         for unheld in leading.requests.take_unheld() {
             let held = self.consensus.held_by(unheld.position);
             match io.quorum.judge(&unheld, (held, least), io.now.steady_micros) {

@@ -134,6 +134,27 @@ impl CompiledQuery {
     /// # Errors
     /// `BAD_REQUEST` that names the part of the specification that is wrong.
     pub fn new(specification: &QuerySpecification) -> Result<Self, Problem> {
+        let compiled = Self::of_stored(specification)?;
+        compiled.check_weight()?;
+        Ok(compiled)
+    }
+
+    /// # Errors
+    /// When it is too much work.
+    pub fn check_weight(&self) -> Result<(), Problem> {
+        match weight(&self.terms) {
+            weight if weight > QUERY_WEIGHT_MAX => {
+                wrong("query", &too_heavy(weight, QUERY_WEIGHT_MAX))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, of whatever weight: a rule that was taken once goes on to hold.
+    ///
+    /// # Errors
+    /// When it is not right.
+    pub fn of_stored(specification: &QuerySpecification) -> Result<Self, Problem> {
         let mut terms = Vec::new();
         let clause = compile(&specification.query, "query", 1, &mut terms)?;
         // The outermost clause is as if it were the only one in another.
@@ -157,10 +178,6 @@ impl CompiledQuery {
             let why =
                 "have TOP_RESULTS, and resultLimit does not say how many; drop one, or add it";
             return wrong("options", why);
-        }
-        let weight = weight(&terms);
-        if weight > QUERY_WEIGHT_MAX {
-            return wrong("query", &too_heavy(weight, QUERY_WEIGHT_MAX));
         }
         let constraints = constraints(&clause, &terms);
         Ok(Self {

@@ -341,7 +341,8 @@ impl Meter {
             Phase::Serving => (now + IDLE_MAX, Overdue::Stuck),
         };
         let blocked = state.blocked.map(|since| (since + TAKING_MAX, Overdue::Stuck));
-        let untaken = state.untaken.values().min().map(|at| (*at + TAKING_MAX, Overdue::Untaken));
+        // A client that goes on to take one of them is slow and no more: what it holds is its own.
+        let untaken = state.untaken.values().max().map(|at| (*at + TAKING_MAX, Overdue::Untaken));
         let deadlines = [blocked, untaken, Some((until, overdue))];
         // A client that begins to take nothing is noticed in time.
         let mut next = now + TAKING_MAX;

@@ -426,10 +426,15 @@ impl Doorkeeper {
         // By the name first, whether somebody has it or not: the time tells no difference.
         self.throttle.check(&name, caller.address, now).map_err(wait)?;
         let (user, own) = self.find(&name).await?;
-        self.throttle.begin(&name, caller.address, now).map_err(wait)?;
-        // Whoever has a name and an address has one number of attempts, and not two.
+        // Whoever has a name and an address has one number of attempts, and not two. What is not
+        // tried is not counted: else the others behind that address would pay for it.
         let link = user.as_ref().and_then(|user| user["documentSelfLink"].as_str());
-        if let Some(link) = link.filter(|link| *link != name) {
+        let other = link.filter(|link| *link != name);
+        if let Some(link) = other {
+            self.throttle.check(link, None, now).map_err(wait)?;
+        }
+        self.throttle.begin(&name, caller.address, now).map_err(wait)?;
+        if let Some(link) = other {
             self.throttle.begin(link, None, now).map_err(wait)?;
         }
         let hash = own.as_ref().map(|own| own.hash.clone());

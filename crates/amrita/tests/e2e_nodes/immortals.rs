@@ -129,6 +129,8 @@ impl Stage {
         }
         assert_eq!(reloads, self.reloads);
         for client in self.clients.iter_mut().flatten() {
+            // A standby may hear of the last message a moment later.
+            client.wait_for(&format!("acknowledges processing {last} messages"));
             let told = acknowledged(client.said());
             assert!(in_order(&told) && told.last() == Some(&last), "{told:?}: {:?}", client.said());
         }

@@ -71,6 +71,14 @@ fn jane_logs_in(own: &Own, sandbox: &str) {
     assert!(is_in, "{said}");
 }
 
+/// No refusal waits for its record.
+fn records_with_the_refusal_at(own: &Own, link: &str) -> Vec<(String, String, String, u64)> {
+    own.wait_for("the last refusal to be recorded", || {
+        records(own).iter().any(|it| it.0 == "refused" && it.2 == link)
+    });
+    records(own)
+}
+
 #[test]
 fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     let mut own = Own::begun(&["--log-level", "debug"]);
@@ -89,11 +97,7 @@ fn the_trail_has_what_was_done_and_refused_and_no_secret_is_anywhere() {
     let (is_linked, said) = own.as_user("jane", "", &["get", "/core/peer-link"]);
     assert!(!is_linked && said.contains("only nodes"), "{said}");
 
-    // No refusal waits for its record.
-    own.wait_for("the last refusal to be recorded", || {
-        records(&own).iter().any(|it| it.0 == "refused" && it.2 == "/core/peer-link")
-    });
-    let all = records(&own);
+    let all = records_with_the_refusal_at(&own, "/core/peer-link");
     let has = |event: &str, who: &str, link: &str, status: u64| {
         let is_it = |it: &&(String, String, String, u64)| {
             it.0 == event && it.1.ends_with(who) && it.2 == link && it.3 == status

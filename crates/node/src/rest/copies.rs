@@ -1,7 +1,7 @@
 //! A query task that asks what another one does (Xenon's `documentSourceLink`).
 
 use protocol::query::LINK as QUERY_TASKS;
-use protocol::{Outcome, Problem, Request, Response, links};
+use protocol::{Code, Outcome, Problem, Request, Response, links};
 use serde_json::{Value, json};
 
 use super::plan::{Plan, canonical, parse_body};
@@ -50,7 +50,14 @@ pub(crate) fn seen(
         false => {
             let why = response.to_json()["message"].clone();
             let text = format!("{SOURCE}: {}", why.as_str().unwrap_or("it cannot be read"));
-            Err(Problem::bad_request(text))
+            let code = match response.status {
+                401 => Code::Unauthorized,
+                403 => Code::AccessDenied,
+                // It may be read in a moment.
+                500.. => Code::NoOwner,
+                _ => Code::BadRequest,
+            };
+            Err(Problem::new(code, text))
         }
     };
     match asked {

@@ -41,7 +41,7 @@ impl Scope {
     pub(crate) fn of(state: &Subscription) -> Result<Self, Problem> {
         let link = state.subscribed_link.clone();
         if let Some(continuous) = state.query_spec.as_ref().and_then(Continuous::of) {
-            let query = CompiledQuery::new(&parse_specification(&continuous.query_spec)?)?;
+            let query = CompiledQuery::of_stored(&parse_specification(&continuous.query_spec)?)?;
             let is_told_of_stops = continuous.is_told_of_stops;
             return Ok(Self::Query(Box::new(Standing { task: link, query, is_told_of_stops })));
         }
