@@ -29,6 +29,12 @@ impl TaskInfo {
         }
         match control {
             Control::Hold if self.control.held => Ok(None),
+            // The calls of the step before it would be taken for those that undo.
+            Control::Hold if self.waits_to_undo(under_way) => Err(refused(format!(
+                "{} is cancelled, and waits for the answers to its last step before it is undone: \
+                 skip them, or hold it when it is being undone",
+                asking.link
+            ))),
             Control::Hold => {
                 if let Begun::Perhaps(begin) = under_way.begun {
                     self.keep_step(asking, begin);
@@ -50,11 +56,15 @@ impl TaskInfo {
         }
     }
 
+    /// What it waits for before it undoes: the next owner would not even ask for that.
+    fn waits_to_undo(&self, under_way: &UnderWay) -> bool {
+        let waits = matches!(under_way.waits, Waits::Answers | Waits::CallAgain);
+        self.undoing && waits && !under_way.undoes
+    }
+
     fn skip(mut self, asking: &Asking<'_>, under_way: &UnderWay) -> Result<Option<Self>, Problem> {
         let waits = matches!(under_way.waits, Waits::Answers | Waits::CallAgain);
-        // What it waits for before it undoes: the next owner would not even ask for that.
-        let is_given_up = self.undoing && waits && !under_way.undoes;
-        if self.control.skipping || is_given_up {
+        if self.control.skipping || self.waits_to_undo(under_way) {
             return Ok(None);
         }
         if !waits && self.control.step_version.is_none() {

@@ -191,6 +191,10 @@ impl Plan {
 /// done what it was asked.
 pub fn succeeded(answer: &Response) -> Result<Value, Problem> {
     let body = answer.to_json();
+    if answer.status == 207 {
+        let text = "a batch was done in part: its answer says what of it was not";
+        return Err(Problem::new(Code::BatchFailed, text));
+    }
     if answer.is_success() {
         return match ended_badly(&body) {
             None => Ok(body),

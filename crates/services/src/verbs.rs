@@ -328,7 +328,10 @@ impl Job<'_> {
     /// Deleting what is not there succeeds. A tombstone may be given an expiration later.
     fn delete(&self, request: &Request, incoming: Incoming) -> Result<Verdict, Problem> {
         let live = self.live();
-        let tombstone = self.invocation.current.as_deref().filter(|_| incoming.expires.is_some());
+        // One that has expired goes by itself, perhaps in the entry before this one.
+        let kept =
+            |it: &&Document| incoming.expires.is_some() && !it.is_expired(self.invocation.now);
+        let tombstone = self.invocation.current.as_deref().filter(kept);
         let Some(current) = live.or(tombstone) else {
             return Ok(Verdict::AsItIs(Response::bytes(200, bytes::Bytes::new())));
         };

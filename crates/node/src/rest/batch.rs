@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::batch_parts::{Batch, Part};
 use super::documents;
-use super::plan::{Plan, canonical};
+use super::plan::{Plan, canonical, parse_body};
 use super::surface::{QUEUE, Resource};
 use crate::frame::Question;
 use crate::router::digest_of;
@@ -80,7 +80,7 @@ pub(super) fn plan(request: Request, fresh: u64, view: &View<'_>) -> Result<Plan
             return Err(Problem::bad_body(text));
         }
     };
-    let mut taken = Taken::default();
+    let mut taken = Taken::of(&request);
     for (place, item) in body.requests.iter().enumerate() {
         let of_place = |problem| at_place(place, problem);
         let one = parse(item.get(), &request).map_err(of_place)?;
@@ -133,6 +133,13 @@ struct Taken {
 }
 
 impl Taken {
+    /// The key of the batch is none for one of its requests: an entry records each key once.
+    fn of(batch: &Request) -> Self {
+        let is_task = batch.source().is_some();
+        let own = |key: &String| RequestKey::owned_by(key, &batch.principal, is_task);
+        Self { keys: batch.idempotency_key.iter().map(own).collect(), ..Self::default() }
+    }
+
     fn take(&mut self, group: GroupId, one: AtomRequest, place: usize) -> Result<(), Problem> {
         let link = &one.request.path;
         if !self.links.insert(link.clone()) {
@@ -145,7 +152,8 @@ impl Taken {
         if let Some(RequestKey::User { key, .. }) = &one.key
             && !self.keys.insert(key.clone())
         {
-            let text = "another one of the batch has the same idempotencyKey: a key is for one";
+            let text = "another one of the batch has the same idempotencyKey, or the whole batch has \
+                        it in its header: a key is for one";
             return Err(Problem::bad_request(text));
         }
         let (requests, places) = self.atoms.entry(group).or_default();
@@ -276,6 +284,13 @@ fn check_kind(one: &Request, view: &View<'_>) -> Result<(), Problem> {
     if spec.is_task && one.method != Method::Post {
         let text = format!("{} is a task: a batch makes tasks, and does not change them", one.path);
         return Err(Problem::bad_request(text));
+    }
+    if spec.is_task && parse_body(&one.body).is_ok_and(|it| it["taskInfo"]["isDirect"] == true) {
+        return Err(Problem::bad_request(format!(
+            "{} is a direct task, which is answered when it has ended: leave out taskInfo.isDirect, \
+             or send it by itself",
+            one.path
+        )));
     }
     let handler = match one.method {
         Method::Post => Handler::Create,

@@ -148,4 +148,9 @@ fn with_a_key_a_repeat_means_the_same_documents_and_without_one_none_are_the_sam
     assert_eq!(key, "k\n/core/authz/users/jane", "it is the key of who asks");
     let again = r#"{"method":"PATCH","path":"/core/things/x","body":{},"idempotencyKey":"k"}"#;
     check(&world, &[(POST, &of(&[own, again]), "400 request 1 .. same idempotencyKey")]);
+    // An entry records each key once: that of the batch would be lost.
+    let mut both = request(POST, &of(&[own]));
+    both.idempotency_key = Some("k".into());
+    let refused = super::plan(both, 9, &world.view()).err().expect("it is refused");
+    assert!(refused.message.contains("in its header"), "{}", refused.message);
 }

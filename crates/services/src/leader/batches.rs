@@ -236,7 +236,8 @@ impl PartitionLeader {
             Verdict::Write(version) => match self.why_not_in_batch(cx, &request, &version) {
                 Some(problem) => return self.refuse_batch(cx, id, Ending::Said(problem.into())),
                 None => {
-                    let bytes = version.document.body.len();
+                    let sent = version.messages.iter().map(|it| it.to.len() + it.payload.len());
+                    let bytes = version.document.body.len() + sent.sum::<usize>();
                     (Made::New(version), bytes)
                 }
             },
@@ -276,8 +277,8 @@ impl PartitionLeader {
         }
         run.made.pop();
         let text = format!(
-            "with this request the versions of the batch have more than {ATOM_BYTES_MAX} bytes in \
-             one partition: send it in several batches"
+            "with this request the versions of the batch, and what they send, have more than \
+             {ATOM_BYTES_MAX} bytes in one partition: send it in several batches"
         );
         self.refuse_batch(cx, id, Ending::Said(Problem::new(Code::TooLarge, text).into()))
     }

@@ -11,7 +11,7 @@ use super::asked::{Asked, Known};
 use super::context::StepContext;
 use super::recorded::{recorded_response, with_location};
 use super::state::PartitionLeader;
-use crate::task::TaskInfo;
+use crate::task::{TaskInfo, asks_to_wait};
 
 impl PartitionLeader {
     /// Answers a repeat of a request that was answered. False when it is none.
@@ -57,7 +57,10 @@ impl PartitionLeader {
         }
         let Some(task) = cx.latest(link)? else { return Ok(false) };
         let info = TaskInfo::of(&task.body);
-        if !info.is_direct || task.is_deleted() {
+        // As the first one has waited, see `answer_unchanged`.
+        let is_own = task.author.as_ref() == request.principal.user();
+        let waits = info.is_direct || (is_own && asks_to_wait(&request.body));
+        if !waits || task.is_deleted() {
             return Ok(false);
         }
         if info.stage.is_final() {

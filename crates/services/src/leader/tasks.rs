@@ -442,9 +442,16 @@ fn tell_failure(cx: &mut StepContext<'_, '_>, task: &Document) {
     }
 }
 
+/// Of a batch under a key: what was done is not done again, and the rest may still be.
+fn is_done_in_part(batch: &serde_json::Value) -> bool {
+    let requests = batch["requests"].as_array().into_iter().flatten();
+    requests.into_iter().any(|one| one["status"] == 503 || one["status"] == 504)
+}
+
 /// Nothing is known of the effect, or there was none: the same call with the same key is safe.
 fn may_be_tried_again(response: &Response) -> bool {
     matches!(response.status, 503 | 504)
+        || (response.status == 207 && is_done_in_part(&response.to_json()))
         || (response.status == Code::Fenced.status()
             && response.to_json()["code"] == Code::Fenced.name())
 }
