@@ -594,9 +594,12 @@ impl Membership {
 
     /// Another node refuses this one. A node that is a member of a working cluster stays there.
     pub(crate) fn was_refused(&mut self, link: u64, why: String, host: &mut Host<'_>) {
+        let topology = &self.control.map.topology;
         let is_at_home = self.shard.directory.consensus.owner().is_some()
-            && self.control.map.topology.replica_of(host.profile.sandbox_id).is_some();
-        if is_at_home {
+            && topology.replica_of(host.profile.sandbox_id).is_some();
+        // A cluster of one forms by itself in a moment, and whoever refuses it is met again.
+        let forms_alone = !topology.is_formed() && self.control.initial.founders.len() == 1;
+        if is_at_home || forms_alone {
             host.effects.note(Level::Warn, format!("a link was refused: {why}"));
             host.effects.outputs.push(Output::Close { link });
         } else {

@@ -45,6 +45,9 @@ struct Skipped {
     below: u64,
     /// Who has said so.
     by: usize,
+    /// Somebody else has told something of the document since. Whoever owns the subscription after
+    /// that begins where the progress was written down last, which may be long ago.
+    is_followed: bool,
     /// Which of them have come late, over which machine.
     late: BTreeMap<usize, BTreeSet<u64>>,
 }
@@ -100,10 +103,15 @@ impl Listener {
         let link = body["documentSelfLink"].as_str().unwrap_or_default();
         let known = self.documents.entry(link.to_owned()).or_default();
         let last = known.seen.last().copied();
+        // With a POST another document of that name may begin.
+        let may_be_another = method == "POST" && (known.is_deleted || known.has_gap);
+        if let Some(skipped) = &mut known.skipped {
+            skipped.is_followed |= skipped.by != machine;
+        }
         if let Some(skipped) = &mut known.skipped
             && version < skipped.below
-            && skipped.by != machine
-            && method != "POST"
+            && skipped.is_followed
+            && !may_be_another
         {
             self.late += 1;
             return match known.seen.contains(&version) || skipped.may_be_late(version, machine) {
@@ -114,11 +122,12 @@ impl Listener {
         let is_state = key.ends_with("-state");
         // The state as it is takes the place of what came before it, and who owned the subscription
         // before may tell some of that late.
-        if is_after_gap || is_state && last.is_some_and(|last| version > last + 1) {
+        if is_after_gap || is_state && last.map_or(version > 0, |last| version > last + 1) {
             let former = known.skipped.take();
             let above = former.as_ref().map_or(last, |it| it.above.min(last));
             let late = former.map(|it| it.late).unwrap_or_default();
-            known.skipped = Some(Skipped { above, below: version, by: machine, late });
+            let is_followed = false;
+            known.skipped = Some(Skipped { above, below: version, by: machine, is_followed, late });
         }
         let fits = match last {
             None => true,
@@ -187,8 +196,11 @@ mod tests {
             assert!(late(&[(4, 0), (5, 0), (4, 0), (5, 0)]), "again from where it began");
             assert!(late(&[(4, 0), (6, 2)]));
             assert!(!late(&[(4, 1)]), "who has said that it is missing does not tell it");
+            assert!(late(&[(7, 2), (4, 1)]), "it was not the owner meanwhile");
             assert!(!late(&[(6, 0), (5, 0)]), "a former owner has its order, too");
             assert!(!late(&[(2, 0)]), "nobody has skipped that one");
+            let first = [(7, 1, how), (0, 0, "POST"), (1, 0, ""), (8, 1, "")];
+            assert!(told_by(&first), "nothing was told before");
         }
         let next_life = [(3, 0, ""), (7, 1, "gap"), (8, 1, "DELETE"), (0, 1, "POST"), (1, 2, "")];
         assert!(told_by(&next_life));
