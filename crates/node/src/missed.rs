@@ -39,8 +39,8 @@ pub(crate) fn look(
     let Some(mut catching) = goes_on(reading, group, prefix, applied) else {
         return Ok(Brought::NotHere);
     };
-    let failed =
-        |error: StoreError| Problem::internal(format!("the store cannot be read: {error}"));
+    // Another node may have it whole.
+    let failed = |error: StoreError| Problem::new(Code::Storage, error.to_string());
     // Asked each time: what goes while the reader is catching up is missed as well.
     if partition.some_have_gone(store, &|it| is_within(it, prefix), from).map_err(failed)? {
         return Err(gone());

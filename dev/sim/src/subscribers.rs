@@ -191,12 +191,14 @@ impl World {
 
     /// Somebody who could not subscribe so far, although what is subscribed to is there.
     fn unheard(&self) -> Option<String> {
-        let mut all = self.subscribers.all.iter().filter(|one| !one.is_subscribed);
+        let all = self.subscribers.all.iter().filter(|one| !one.is_subscribed);
         let is_there = |one: &&Subscriber| {
             !one.documents.is_empty()
                 || self.referee.shown(&one.link).is_some_and(|shown| !shown.is_null())
         };
-        all.find(is_there).map(|one| format!("nobody has subscribed to {}", one.link))
+        // They try it one after the other, and what the first one wants may never be made.
+        let first = all.take(1).find(is_there);
+        first.map(|one| format!("nobody has subscribed to {}", one.link))
     }
 
     /// Everything that anybody has seen is told at last.
