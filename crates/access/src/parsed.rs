@@ -142,8 +142,8 @@ pub(crate) fn selection(fields: &Map<String, Value>) -> Result<Option<Selection>
     Ok(Some(Selection { query, is_of_links, is_of_kinds, has_exceptions }))
 }
 
-/// The same of one that comes in: it must not be too much work. What was taken by an earlier release
-/// goes on to hold, or a role that denies would allow.
+/// The same of one that comes in: it must not be too much work. What was taken by an earlier
+/// release goes on to hold, or a role that denies would allow.
 fn new_selection(fields: &Map<String, Value>) -> Result<Option<Selection>, Problem> {
     let selection = selection(fields)?;
     if let Some(selection) = &selection {

@@ -681,8 +681,8 @@ where
         self.reply(ticket, Reply::Answer(answer), io.now, out);
     }
 
-    /// How many replicas must hold what is answered, whatever is set. The directory goes by what
-    /// consensus has committed alone: its commands are how a cluster gets out of trouble.
+    /// How many replicas must hold what is answered, whatever is set. The directory needs no more
+    /// than consensus does: its commands get a cluster out of trouble.
     fn least(&self) -> usize {
         if self.id.is_directory() { 0 } else { self.consensus.staying_majority() }
     }
@@ -770,10 +770,8 @@ where
         machine.write_snapshot(&mut at)
     }
 
-    /// Up to there the state is durable, so the log is not needed here.
-    ///
-    /// **Invariant:** never beyond what the state store has on the disk. A base in the log that the
-    /// state has not reached would make the sandbox useless after a crash.
+    /// Up to there the log is not needed here. **Invariant:** never beyond what the state store has
+    /// on the disk, or a crash would make the sandbox useless.
     pub fn persisted_up_to(&self) -> Position {
         self.progress.persisted
     }
