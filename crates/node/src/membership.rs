@@ -597,9 +597,16 @@ impl Membership {
         let topology = &self.control.map.topology;
         let is_at_home = self.shard.directory.consensus.owner().is_some()
             && topology.replica_of(host.profile.sandbox_id).is_some();
-        // A cluster of one forms by itself in a moment, and whoever refuses it is met again.
-        let forms_alone = !topology.is_formed() && self.control.initial.founders.len() == 1;
-        if is_at_home || forms_alone {
+        // Who is of another cluster or another release, or of none so far, has no say in this; but
+        // for those who would form a cluster with this node.
+        let (initial, me) = (&self.control.initial, &self.control.me);
+        let forms = !topology.is_formed() && initial.founders.contains_key(me);
+        let hello = host.links.get(link).and_then(|link| link.hello.as_ref());
+        let has_a_say = hello.is_some_and(|hello| match hello.cluster {
+            Some(cluster) => cluster == initial.cluster,
+            None => forms,
+        });
+        if is_at_home || !has_a_say {
             host.effects.note(Level::Warn, format!("a link was refused: {why}"));
             host.effects.outputs.push(Output::Close { link });
         } else {

@@ -267,7 +267,10 @@ impl Machine {
         let handlers = (Arc::clone(catalogue), invoker);
         let node = match Node::new(config, handlers, recovered, reader, store) {
             Ok(node) => node,
-            Err(StartError::Forgot(why)) if self.harmed => return Ok(Started::Forgot(why)),
+            // At its very first start the disk has failed between the state and the log.
+            Err(StartError::Forgot(why)) if self.harmed || !self.has_begun => {
+                return Ok(Started::Forgot(why));
+            }
             Err(error) => {
                 let what = format!("{}: {error:?}", self.name);
                 return Err(Broken::new("a node can start on what it had", what));

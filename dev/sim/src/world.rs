@@ -432,6 +432,9 @@ impl World {
                 self.paths.reached("a log was put aside");
                 let sandbox = self.rng.draw() | 1;
                 self.machines[machine].renew_as_it_forgot(sandbox, why);
+                // It asks the others to let it in.
+                (self.machines[machine].foreign, self.machines[machine].has_no_list) =
+                    (false, false);
                 self.agenda.after(10 * MILLISECOND, Event::Start { machine });
             }
         }
