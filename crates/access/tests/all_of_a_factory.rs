@@ -1,23 +1,12 @@
 //! What is said of all documents of a factory together is for who may read each of them.
 
+mod documents;
+
 use access::{Policy, RESOURCE_GROUPS, ROLES, Thing, USER_GROUPS, USERS, decide};
-use protocol::{Action, Body, Document, Method, Moment, Principal, Term};
+use protocol::{Method, Principal};
 use serde_json::{Value, json};
 
-fn document(link: String, body: &Value) -> Document {
-    Document {
-        link,
-        version: 0,
-        epoch: Term(1),
-        kind: "k".into(),
-        action: Action::Post,
-        updated: Moment(1),
-        expires: Moment(0),
-        owner: "n1".into(),
-        author: None,
-        body: Body::from_map(body.as_object().cloned().unwrap_or_default()),
-    }
-}
+use documents::document;
 
 fn term(name: &str, value: &str, how: &str) -> Value {
     json!({"term": {"propertyName": name, "matchValue": value, "matchType": how}})

@@ -1,27 +1,16 @@
 //! What belonged to a user does not belong to a later one of that name, and whose a password is.
 
+mod documents;
+
 use access::{INSTANCE_OWNERS, Policy, Thing, USERS, decide, owner_made};
-use protocol::{Action, Body, Document, Method, Moment, Principal, Term};
+use protocol::{Document, Method, Moment, Principal};
 use query::Candidate;
-use serde_json::{Value, json};
+use serde_json::json;
+
+use documents::document;
 
 const JANE: &str = "/core/authz/users/jane";
 const HOUR: u64 = 3_600_000_000;
-
-fn document(link: &str, body: &Value) -> Document {
-    Document {
-        link: link.into(),
-        version: 0,
-        epoch: Term(1),
-        kind: "k".into(),
-        action: Action::Post,
-        updated: Moment(20),
-        expires: Moment(0),
-        owner: "n1".into(),
-        author: None,
-        body: Body::from_map(body.as_object().cloned().unwrap_or_default()),
-    }
-}
 
 /// Jane, who may read all data and was made then.
 fn jane(made: u64) -> Document {
@@ -31,7 +20,7 @@ fn jane(made: u64) -> Document {
 }
 
 fn user(name: &str, email: &str) -> Document {
-    document(&format!("{USERS}/{name}"), &json!({"email": email, "madeMicros": 3}))
+    document(format!("{USERS}/{name}"), &json!({"email": email, "madeMicros": 3}))
 }
 
 fn may(policy: &Policy, verb: Method, thing: &Thing<'_>) -> bool {
@@ -42,7 +31,7 @@ fn may(policy: &Policy, verb: Method, thing: &Thing<'_>) -> bool {
 fn an_instance_is_not_a_later_users_of_the_owners_name() {
     let owners = |marks: &[String]| {
         let body = json!({"userLinks": [JANE], "userMarks": marks});
-        document(&format!("{INSTANCE_OWNERS}/a"), &body)
+        document(format!("{INSTANCE_OWNERS}/a"), &body)
     };
     let of = |made: u64| owner_made(JANE, made);
     for (marks, made, owns) in [
@@ -70,7 +59,7 @@ fn an_instance_is_not_a_later_users_of_the_owners_name() {
 fn an_owner_stays_among_the_owners_until_another_one_removes_it() {
     let joe = format!("{USERS}/joe");
     let owned =
-        |users: &[&str]| document(&format!("{INSTANCE_OWNERS}/a"), &json!({"userLinks": users}));
+        |users: &[&str]| document(format!("{INSTANCE_OWNERS}/a"), &json!({"userLinks": users}));
     let policy = Policy::of([jane(5), user("joe", "joe@x"), owned(&[JANE])]);
     for (users, is_allowed) in
         [(&[JANE][..], true), (&[JANE, &joe], true), (&[&joe], false), (&[], false)]
@@ -106,7 +95,7 @@ fn what_a_query_has_found_and_a_subscription_are_of_one_life() {
 fn a_session_counts_by_a_password_of_its_own_users_life_only() {
     let password = |name: &str, made: u64| {
         let body = json!({"privateKey": "hash", "userMadeMicros": made});
-        document(&format!("{}/{name}", access::CREDENTIALS), &body)
+        document(format!("{}/{name}", access::CREDENTIALS), &body)
     };
     let token = json!({"userLink": JANE, "digest": "d", "userMadeMicros": 9,
         "passwordLink": "/core/auth/credentials/jane@x",

@@ -1,11 +1,15 @@
 //! The decision against one that is made the long way round, straight from what was generated.
 
+mod documents;
+
 use access::{Guard, Policy, Thing, decide, shown};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use protocol::{Action, Body, Document, Method, Moment, Principal, Term};
+use protocol::{Action, Document, Method, Moment, Principal};
 use query::{Candidate, CompiledQuery};
 use serde_json::{Map, Value, json};
+
+use documents::document;
 
 const TEAMS: [&str; 3] = ["red", "green", "blue"];
 const VERBS: [Method; 5] = [Method::Get, Method::Post, Method::Patch, Method::Delete, Method::Put];
@@ -88,21 +92,6 @@ fn world() -> impl Strategy<Value = World> {
             owners,
             order,
         })
-}
-
-fn document(link: String, body: &Value) -> Document {
-    Document {
-        link,
-        version: 0,
-        epoch: Term(1),
-        kind: "k".into(),
-        action: Action::Post,
-        updated: Moment(1),
-        expires: Moment(0),
-        owner: "n1".into(),
-        author: None,
-        body: Body::from_map(body.as_object().cloned().unwrap_or_default()),
-    }
 }
 
 fn term(name: &str, value: &str, how: &str, occurance: &str) -> Value {
@@ -562,7 +551,7 @@ fn a_token_is_of_one_user_and_not_of_a_later_one_of_that_name() {
 
 #[test]
 fn what_a_query_has_found_is_for_its_maker_and_for_admins() {
-    let mut found = document("/core/query-tasks/q".into(), &json!({"results": {}}));
+    let mut found = document("/core/query-tasks/q", &json!({"results": {}}));
     for (group, author, may_see) in [
         ("readers", Some(0), true),
         ("readers", Some(1), false),
@@ -611,7 +600,7 @@ fn a_role_without_its_resources_allows_nothing_and_denies_everything() {
 #[test]
 fn nobody_outside_reads_the_hash_of_a_password() {
     let body = json!({"userEmail": "u0@x", "privateKey": "$argon2id$..."});
-    let credentials = document("/core/auth/credentials/u0".into(), &body);
+    let credentials = document("/core/auth/credentials/u0", &body);
     let admin = Principal::User(user_link(0).as_str().into());
     for who in [admin, Principal::Anonymous] {
         let fields: Map<String, Value> = shown(&who, &credentials).body.to_map();
@@ -696,7 +685,7 @@ fn where_only_the_cluster_writes_an_admin_does_not_and_others_do_not_even_read()
         }
     }
     let body = json!({"certificate": "public", "privateKey": "secret"});
-    let authority = document(access::OWN_AUTHORITY.into(), &body);
+    let authority = document(access::OWN_AUTHORITY, &body);
     let admin = Principal::User(user_link(0).as_str().into());
     let fields = shown(&admin, &authority).body.to_map();
     assert_eq!((fields.get("privateKey"), &fields["certificate"]), (None, &json!("public")));

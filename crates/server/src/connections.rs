@@ -512,4 +512,20 @@ mod tests {
         drop(offer);
         assert!(after(TAKING_MAX).is_ok());
     }
+
+    /// Many answers at once to one that is slow: each waits for its turn.
+    #[test]
+    fn who_goes_on_to_take_one_answer_keeps_the_others() {
+        let all = connections(1);
+        let place = all.enter(None).unwrap();
+        let meter = &place.meter;
+        let _under_way = meter.begin();
+        let (waits, taken) = (meter.offers(), meter.offers());
+        std::thread::sleep(Duration::from_millis(20));
+        let late = Instant::now() + TAKING_MAX - Duration::from_millis(10);
+        assert_eq!(meter.next_deadline(late), Err(Overdue::Untaken), "it takes none");
+        taken.moves();
+        assert!(meter.next_deadline(late).is_ok());
+        drop((waits, taken));
+    }
 }

@@ -1,6 +1,7 @@
 //! The order in which something is done that is recorded: who asks, then the record, then the deed,
 //! then what became of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,6 +200,16 @@ fn a_program_of_another_user_of_the_machine_is_recorded_when_it_is_refused() {
 /// Tries to log in, one after the other, with a name and a password in Base64. Jane was made at 9,
 /// and her password says that its user was made then.
 fn logins(password: &str, mark: u64, basics: &[&str]) -> (Vec<u16>, Vec<Asked>) {
+    let all: Vec<(&str, Option<IpAddr>)> = basics.iter().map(|basic| (*basic, None)).collect();
+    logins_from(password, mark, &all)
+}
+
+/// The same, each from an address.
+fn logins_from(
+    password: &str,
+    mark: u64,
+    basics: &[(&str, Option<IpAddr>)],
+) -> (Vec<u16>, Vec<Asked>) {
     run(async {
         let inbox = Arc::new(Inbox::new(Arc::default()));
         let keeper = Doorkeeper::new(Arc::clone(&inbox), false, None, None);
@@ -220,9 +231,9 @@ fn logins(password: &str, mark: u64, basics: &[&str]) -> (Vec<u16>, Vec<Asked>) 
         };
         let work = async {
             let mut answers = Vec::new();
-            for basic in basics {
+            for (basic, address) in basics {
                 let basic = Some((*basic).to_owned());
-                let caller = Caller { address: None, basic, foreign: None };
+                let caller = Caller { address: *address, basic, foreign: None };
                 let login = Request::new(Method::Post, LOGIN).with_json(&json!({}));
                 answers.push(keeper.take(login, &caller).await.status().as_u16());
             }
@@ -255,4 +266,19 @@ fn one_user_has_one_number_of_attempts_by_whatever_name() {
     let tries = [BY_NAME, BY_MAIL, BY_NAME, BY_MAIL, BY_NAME, BY_MAIL];
     let (answers, _) = logins("another password", 9, &tries);
     assert_eq!(answers, [401, 401, 401, 401, 429, 429]);
+}
+
+/// Else a stranger who sends wrong passwords for a name would have all wait who sit behind the
+/// address of whoever has it.
+#[test]
+fn an_attempt_that_is_not_made_does_not_count_for_its_address() {
+    let (stranger, shared) = (Some([192, 0, 2, 1].into()), Some([198, 51, 100, 1].into()));
+    let wrong = [(BY_NAME, stranger); 4];
+    let hers = [(BY_MAIL, shared); 14];
+    let others = [("am9lOnBhc3N3b3Jk", shared)];
+    let tries = [&wrong[..], &hers[..], &others[..]].concat();
+    let (answers, _) = logins_from("another password", 9, &tries);
+    assert_eq!(answers[..4], [401; 4]);
+    assert_eq!(answers[4..18], [429; 14], "her name waits");
+    assert_eq!(answers[18..], [401], "there is no joe, and he need not wait");
 }

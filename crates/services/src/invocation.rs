@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use protocol::{
-    Document, Epoch, GroupId, InstanceMessage, Moment, Problem, Request, Response, links,
-};
-
+use documents::{Noted, Write};
 use protocol::service::Call;
+use protocol::{
+    Document, Epoch, GroupId, InstanceMessage, Moment, Problem, Request, RequestKey, Response,
+    Source, links,
+};
 
 use crate::control::{Control, Controlled, UnderWay};
 use crate::handlers::{Calls, Step};
@@ -133,4 +134,27 @@ pub(crate) struct NewVersion {
     pub(crate) calls: Option<Calls>,
     /// What goes to immortals with it.
     pub(crate) messages: Vec<InstanceMessage>,
+}
+
+impl NewVersion {
+    /// What goes into the log.
+    pub(crate) fn to_write(
+        &self,
+        key: Option<RequestKey>,
+        source: Option<Source>,
+        noted: Option<Noted>,
+    ) -> Write {
+        Write {
+            document: Document::clone(&self.document),
+            key,
+            status: self.status,
+            retention: self.retention,
+            source,
+            task: self.task,
+            purge: self.purge,
+            response: None,
+            messages: self.messages.clone(),
+            noted,
+        }
+    }
 }

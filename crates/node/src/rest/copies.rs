@@ -99,5 +99,18 @@ mod tests {
         let body = response.to_json();
         assert_eq!((response.status, &body["outcome"]), (400, &json!("notApplied")));
         assert!(body["message"].as_str().unwrap().contains("no such task"), "{body}");
+        // Who may not see it, or asks at a bad moment, is told that.
+        for (code, status) in [
+            (Code::NoOwner, 503),
+            (Code::Timeout, 503),
+            (Code::AccessDenied, 403),
+            (Code::Unauthorized, 401),
+        ] {
+            seen(waiting(), &Problem::new(code, "no").into(), &mut effects);
+            let Some(crate::io::Output::Answer { response, .. }) = effects.outputs.pop() else {
+                panic!()
+            };
+            assert_eq!(response.status, status, "{code:?}");
+        }
     }
 }

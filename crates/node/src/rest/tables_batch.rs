@@ -153,4 +153,6 @@ fn with_a_key_a_repeat_means_the_same_documents_and_without_one_none_are_the_sam
     both.idempotency_key = Some("k".into());
     let refused = super::plan(both, 9, &world.view()).err().expect("it is refused");
     assert!(refused.message.contains("in its header"), "{}", refused.message);
+    let direct = r#"{"method":"POST","path":"/core/walks","body":{"taskInfo":{"isDirect":true}}}"#;
+    check(&world, &[(POST, &of(&[direct]), "400 request 0 .. direct task")]);
 }

@@ -112,17 +112,6 @@ impl Made {
 
     pub(super) fn write(&self, key: Option<RequestKey>, source: Option<Source>) -> Option<Write> {
         let Self::New(version) = self else { return None };
-        Some(Write {
-            document: Document::clone(&version.document),
-            key,
-            status: version.status,
-            retention: version.retention,
-            source,
-            task: version.task,
-            purge: version.purge,
-            response: None,
-            messages: version.messages.clone(),
-            noted: None,
-        })
+        Some(version.to_write(key, source, None))
     }
 }

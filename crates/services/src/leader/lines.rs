@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use documents::{AppliedCommand, Command, Noted, Write};
+use documents::{AppliedCommand, Command, Noted};
 use group::Output;
 use protocol::instance_write::Numbered;
 use protocol::{Code, Document, Method, Position, Problem, Request, Response, Source};
@@ -426,18 +426,7 @@ impl PartitionLeader {
             }
             Who::Step(_) | Who::Batch(_) => (None, None, None),
         };
-        let write = Write {
-            document: Document::clone(&version.document),
-            key,
-            status: version.status,
-            retention: version.retention,
-            source,
-            task: version.task,
-            purge: version.purge,
-            response: None,
-            messages: version.messages.clone(),
-            noted,
-        };
+        let write = version.to_write(key, source, noted);
         let proposed = Proposed::Write(link.to_owned());
         let proposal = self.propose(cx, proposed, &Command::Write(write));
         let line = self.lines.entry(link.to_owned()).or_default();

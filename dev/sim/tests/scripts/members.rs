@@ -472,6 +472,29 @@ fn the_copy_of_a_member_that_goes_does_not_count() {
     serves(&mut setup, &[0, 1]);
 }
 
+/// With one node being removed and another away, the commands that help are answered at once: what
+/// consensus has committed is done.
+#[test]
+fn what_helps_a_cluster_in_trouble_waits_for_nobody() {
+    let mut setup = formed(3, 3);
+    setup.until("the first owns the directory", |setup| {
+        for number in [1, 2] {
+            let body = json!({ "isDrained": true });
+            setup.ask(0, patch(&format!("{GROUP}/{}", name(number)), &body));
+        }
+        setup.run(100);
+        setup.look(0, GROUP)["documentOwner"] == "n1"
+    });
+    setup.hold(0, 1);
+    setup.hold(1, 2);
+    remove(&mut setup, 0, 2);
+    let body = json!({ "isDrained": false });
+    let ticket = setup.ask(0, patch(&format!("{GROUP}/{}", name(1)), &body));
+    setup.run(100);
+    let answer = setup.answer(0, ticket).map(|answer| (answer.status, answer.to_json()));
+    assert_eq!(answer.as_ref().map(|it| it.0), Some(200), "{answer:?}");
+}
+
 #[test]
 fn two_removals_at_once_are_both_carried_out() {
     let mut setup = formed(5, 5);
